@@ -1,0 +1,1 @@
+"""Stepwell: a compiler for scripted tensor models."""
