@@ -1,0 +1,279 @@
+"""An op is declared once: schema, shape rule, numpy meaning, expansion or lowering, gradient, samples.
+
+    @op("aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor")
+    class SoftmaxInt:
+        '''exp(x - max x) over its own sum, along dim.'''
+
+        @staticmethod
+        def infer(x: TensorInfo, dim: int, dtype: DType | None) -> TensorInfo: ...
+        @staticmethod
+        def reference(x: Array, dim: int, dtype: DType | None) -> Array: ...
+        @staticmethod
+        def expand(b: TorchBuilder, x: Value, dim: int, dtype: DType | None) -> Value: ...
+
+What each function receives, for every schema type:
+
+    schema type   infer                     reference            lower (LinalgBuilder)      expand (TorchBuilder)
+    Tensor        TensorInfo                numpy array          Tensor                     Value
+    int           int or Dim                int                  int or Dim                 int, Dim or Value
+    float         float or ScalarInfo       float                float or Scalar            float or Value
+    bool          bool or ScalarInfo        bool                 bool or Scalar             bool or Value
+    Scalar        one of int/float/bool     int/float/bool       one of them                one of them
+    ScalarType    DType                     DType                DType                      DType
+    str           str                       str                  str                        str
+    T[]           list                      list                 list                       list
+    T?            None or T                 None or T            None or T                  None or T
+
+Everything else is derived: the operation class and its text, resolution from script and archives, in-place
+variants, folding, interpretation, docs/ops.md, tests over the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from xdsl.ir import Operation
+from xdsl.utils.exceptions import VerifyException
+
+from stepwell.dialects.dtypes import DType
+from stepwell.dialects.torch.operations import Operator, TorchOperation
+from stepwell.dialects.torch.schema import Argument, Schema, parse_schema
+from stepwell.dialects.torch.sizes import Dim, Size
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Rule = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What shape rules know of a tensor: its sizes (ints or symbolic) and its dtype."""
+
+    sizes: tuple[Size, ...]
+    dtype: DType
+
+    @property
+    def rank(self) -> int:
+        return len(self.sizes)
+
+    def with_sizes(self, sizes: Iterable[Size]) -> TensorInfo:
+        return TensorInfo(tuple(sizes), self.dtype)
+
+    def with_dtype(self, dtype: DType) -> TensorInfo:
+        return TensorInfo(self.sizes, dtype)
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name}[{', '.join(map(str, self.sizes))}]"
+
+
+@dataclass(frozen=True)
+class ScalarInfo:
+    """A float, bool or str that is only known at run time; `kind` is "float", "bool" or "str".
+
+    Unknown ints are Dims. A result of kind "int" that no Dim expresses asks for a fresh symbol.
+    """
+
+    kind: str
+
+
+class RuntimeFault(Exception):
+    """A call that torch would refuse when it runs (sizes that do not match, an index out of range).
+
+    `exception` names Python's type; the compiler turns it into a raise at that place of the program.
+    """
+
+    def __init__(self, message: str, exception: str = "RuntimeError") -> None:
+        super().__init__(message)
+        self.exception = exception
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Arguments of one test call, in schema order; arrays stand for tensors. Keywords by name."""
+
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any] = field(default_factory=dict)
+
+
+def sample(*arguments: Any, **keywords: Any) -> Sample:
+    return Sample(arguments, keywords)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All that is known of one overload.
+
+    `expand` rewrites it into smaller ops (a composite), `lower` into linalg (a core op): exactly one is set,
+    or `evaluate_only` is true for what exists at compile time only (strings, grad mode). `write(b, base,
+    value, ...)` gives the base after `value` was stored through the view that the op takes of it. `effects`
+    marks ops that must stay even if their result is unused (random numbers, printing).
+    """
+
+    schema: Schema
+    doc: str
+    infer: Rule
+    reference: Rule
+    expand: Rule | None = None
+    lower: Rule | None = None
+    gradient: Rule | None = None
+    write: Rule | None = None
+    samples: Callable[[], Iterable[Sample]] | None = None
+    torch_mlir: bool = True
+    tolerance: float = 1e-5
+    evaluate_only: bool = False
+    effects: bool = False
+    source: str = ""
+
+    @property
+    def is_view(self) -> bool:
+        """True if its result shares storage with its first argument (unless sizes force a copy)."""
+        returns = self.schema.returns
+        return self.write is not None or (
+            bool(returns) and returns[0].alias is not None and not returns[0].written and returns[0].base == "Tensor"
+        )
+
+    def bind(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> list[Any]:
+        """Arguments in schema order with defaults filled in; TypeError names what is missing or unknown."""
+        formals = self.schema.arguments
+        if len(arguments) > sum(not a.keyword_only for a in formals):
+            raise TypeError(f"{self.schema.qualified_name} takes {len(formals)} arguments, not {len(arguments)}")
+        bound = list(arguments)
+        rest = dict(keywords)
+        for formal in formals[len(arguments) :]:
+            bound.append(_take(formal, rest, self.schema))
+        if rest:
+            raise TypeError(f"{self.schema.qualified_name} has no argument {next(iter(rest))!r}")
+        return bound
+
+
+def _take(formal: Argument, keywords: dict[str, Any], schema: Schema) -> Any:
+    from stepwell.dialects.torch.schema import REQUIRED
+
+    if formal.name in keywords:
+        return keywords.pop(formal.name)
+    if formal.default is REQUIRED:
+        raise TypeError(f"{schema.qualified_name} needs an argument {formal.name!r}")
+    return formal.default
+
+
+class Registry:
+    """All declarations by overload and by name. One instance, `OPS`, holds Stepwell's and every plug-in's."""
+
+    def __init__(self) -> None:
+        self._by_overload: dict[str, Declaration] = {}
+        self._by_name: dict[str, list[Declaration]] = {}
+
+    def add(self, declaration: Declaration) -> Declaration:
+        """Register; a second declaration of the same overload is an error that names both places."""
+        key = declaration.schema.qualified_name
+        if key in self._by_overload:
+            first = self._by_overload[key].source
+            raise ValueError(f"{key} is declared twice: in {first} and in {declaration.source}")
+        self._by_overload[key] = declaration
+        name = f"{declaration.schema.namespace}::{declaration.schema.name}"
+        self._by_name.setdefault(name, []).append(declaration)
+        return declaration
+
+    def find(self, qualified_name: str) -> Declaration | None:
+        """By overload: "aten::add.Tensor"."""
+        return self._by_overload.get(qualified_name)
+
+    def overloads(self, name: str) -> Sequence[Declaration]:
+        """By name without overload ("aten::add"), in order of declaration; empty if unknown."""
+        return self._by_name.get(name, ())
+
+    def names(self) -> list[str]:
+        return sorted(self._by_name)
+
+    def __iter__(self) -> Iterator[Declaration]:
+        return iter(self._by_overload.values())
+
+    def __len__(self) -> int:
+        return len(self._by_overload)
+
+
+OPS = Registry()
+
+_FIELDS = ("infer", "reference", "expand", "lower", "gradient", "write", "samples")
+
+
+def op(
+    *schemas: str,
+    torch_mlir: bool = True,
+    tolerance: float = 1e-5,
+    evaluate_only: bool = False,
+    effects: bool = False,
+    registry: Registry = OPS,
+) -> Callable[[type], type]:
+    """Declare the overloads of these schemas by the static methods of a class (see the module's text).
+
+    torch_mlir: False for ops that torch-mlir's dialect has no name for; they print as `torch.operator`.
+    tolerance: relative (and absolute) tolerance of compiled float32 results against `reference`.
+    """
+
+    def declare(cls: type) -> type:
+        rules = {name: getattr(cls, name, None) for name in _FIELDS}
+        for text in schemas:
+            registry.add(
+                Declaration(
+                    schema=parse_schema(text),
+                    doc=(cls.__doc__ or "").strip(),
+                    torch_mlir=torch_mlir,
+                    tolerance=tolerance,
+                    evaluate_only=evaluate_only,
+                    effects=effects,
+                    source=f"{cls.__module__}.{cls.__qualname__}",
+                    **rules,
+                )
+            )
+        return cls
+
+    return declare
+
+
+class DeclaredOperation(TorchOperation):
+    """The operation of one declared overload: its operands are the schema's arguments, all of them."""
+
+    declaration: ClassVar[Declaration]
+
+    def verify_(self) -> None:
+        schema = self.declaration.schema
+        if len(self.operands) != len(schema.arguments):
+            raise VerifyException(f"{self.name} takes {len(schema.arguments)} operands, not {len(self.operands)}")
+        if len(self.results) != len(schema.returns):
+            raise VerifyException(f"{self.name} gives {len(schema.returns)} results, not {len(self.results)}")
+
+
+_CLASSES: dict[str, type[DeclaredOperation]] = {}
+
+
+def operation_class(declaration: Declaration) -> type[DeclaredOperation]:
+    """The class of operations of a declaration that torch-mlir has a name for."""
+    name = declaration.schema.operation_name
+    found = _CLASSES.get(name)
+    if found is None or found.declaration is not declaration:
+        found = _CLASSES[name] = type(
+            declaration.schema.name, (DeclaredOperation,), {"name": name, "declaration": declaration}
+        )
+    return found
+
+
+def declaration_of(operation: Operation) -> Declaration | None:
+    """The declaration behind an operation, whichever form it has; None for prim's own operations."""
+    if isinstance(operation, DeclaredOperation):
+        return operation.declaration
+    if isinstance(operation, Operator):
+        namespace, _, rest = operation.operator.removeprefix("torch.").partition(".")
+        return OPS.find(f"{namespace}::{rest}")
+    return None
+
+
+def is_constant(value: object) -> bool:
+    """True if a rule's argument is fully known (no tensor, Dim or ScalarInfo inside)."""
+    if isinstance(value, (TensorInfo, ScalarInfo, Dim)):
+        return False
+    if isinstance(value, (list, tuple)):
+        return all(is_constant(v) for v in value)
+    return True
