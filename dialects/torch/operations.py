@@ -7,7 +7,7 @@ definitions: a class per ATen overload is made from its schema in microseconds, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from xdsl.dialects.builtin import BoolAttr, FloatAttr, IntegerAttr, StringAttr, UnitAttr, f64, i64
 from xdsl.ir import Attribute, Block, Operation, OpTraits, Region, SSAValue
@@ -40,7 +40,7 @@ class TorchOperation(Operation):
                 printer.print_list(self.results, lambda v: printer.print_attribute(v.type))
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         unresolved = parse_values(parser)
         attributes = parser.parse_optional_attr_dict()
         operand_types: list[Attribute] = []
@@ -79,7 +79,7 @@ def parse_values(parser: Parser) -> list[UnresolvedOperand]:
 
 
 def parse_types(parser: Parser) -> list[Attribute]:
-    found = [parser.parse_type()]
+    found: list[Attribute] = [parser.parse_type()]
     while parser.parse_optional_punctuation(",") is not None:
         found.append(parser.parse_type())
     return found
@@ -96,7 +96,7 @@ class FunctionalForm(TorchOperation):
         printer.print_function_type(self.operand_types, self.result_types)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         unresolved = parse_values(parser)
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
@@ -128,7 +128,7 @@ class DictConstruct(TorchOperation):
         printer.print_attribute(self.results[0].type)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         operands: list[SSAValue] = []
         for word in ("keys", "values"):
             parser.parse_keyword(word)
@@ -155,7 +155,7 @@ class TupleConstruct(TorchOperation):
         printer.print_attribute(self.results[0].type)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         if parser.parse_optional_punctuation("->") is not None:
             return cls.create(result_types=[parser.parse_type()])
         return super().parse(parser)
@@ -204,7 +204,7 @@ class _To(TorchOperation):
         printer.print_attribute(self.results[0].type)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         value = parser.parse_unresolved_operand()
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
@@ -247,7 +247,7 @@ class Operator(TorchOperation):
         printer.print_function_type(self.operand_types, self.result_types)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         name = StringAttr(parser.parse_str_literal())
         parser.parse_punctuation("(")
         unresolved = parse_values(parser)
@@ -279,7 +279,7 @@ class _Constant(TorchOperation):
         printer.print_attribute(self.properties["value"])
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         attributes = parser.parse_optional_attr_dict()
         return cls.create(
             result_types=[cls.result_type], properties={"value": cls.parse_value(parser)}, attributes=attributes
@@ -380,7 +380,7 @@ class ConstantNone(_Constant):
         _print_attributes(self, printer)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         return cls.create(result_types=[types.NONE], attributes=parser.parse_optional_attr_dict())
 
 
@@ -396,15 +396,13 @@ class _Literal(TorchOperation):
         printer.print_attribute(self.results[0].type)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         parser.parse_punctuation("(")
         value = parser.parse_attribute()
         parser.parse_punctuation(")")
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
-        return cls.create(
-            result_types=[parser.parse_type()], properties={"value": value}, attributes=attributes
-        )
+        return cls.create(result_types=[parser.parse_type()], properties={"value": value}, attributes=attributes)
 
 
 class ValueTensorLiteral(_Literal):
@@ -438,7 +436,7 @@ class If(TorchOperation):
         _print_attributes(self, printer)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         condition = parser.resolve_operand(parser.parse_unresolved_operand(), types.BOOL)
         parser.parse_punctuation("->")
         result_types = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
@@ -470,7 +468,7 @@ class LoopCondition(TorchOperation):
         _print_attributes(self, printer)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         condition = parser.resolve_operand(parser.parse_unresolved_operand(), types.BOOL)
         parser.parse_punctuation(",")
         parser.parse_keyword("iter")
@@ -501,7 +499,7 @@ class Loop(TorchOperation):
         printer.print_function_type(self.operand_types, self.result_types)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         trips = parser.parse_unresolved_operand()
         parser.parse_punctuation(",")
         condition = parser.parse_unresolved_operand()
@@ -515,9 +513,7 @@ class Loop(TorchOperation):
         parser.parse_punctuation(":")
         type_ = parser.parse_function_type()
         operands = parser.resolve_operands([trips, condition, *carried], type_.inputs.data, parser.pos)
-        return cls.create(
-            operands=operands, result_types=type_.outputs.data, regions=[body], attributes=attributes
-        )
+        return cls.create(operands=operands, result_types=type_.outputs.data, regions=[body], attributes=attributes)
 
 
 class GetAttribute(TorchOperation):
@@ -533,7 +529,7 @@ class GetAttribute(TorchOperation):
         printer.print_attribute(self.results[0].type)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         target, name = _parse_subscript(parser)
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
@@ -557,7 +553,7 @@ class SetAttribute(TorchOperation):
         printer.print_list(self.operands, lambda v: printer.print_attribute(v.type))
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         target, name = _parse_subscript(parser)
         parser.parse_punctuation("=")
         value = parser.parse_unresolved_operand()
@@ -583,7 +579,7 @@ class CallMethod(TorchOperation):
         printer.print_function_type([v.type for v in self.operands[1:]], self.result_types)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         target, name = _parse_subscript(parser)
         parser.parse_punctuation("(")
         unresolved = parse_values(parser)
@@ -626,7 +622,7 @@ class ClassType(TorchOperation):
     """`torch.class_type @name { torch.attr ..., torch.method ... }`: attributes and methods of a class."""
 
     name = "torch.class_type"
-    traits = OpTraits(lambda: (SymbolOpInterface(), NoTerminator(), SymbolTable(),))
+    traits = OpTraits(lambda: (SymbolOpInterface(), NoTerminator(), SymbolTable()))
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
@@ -637,7 +633,7 @@ class ClassType(TorchOperation):
         printer.print_region(self.regions[0], print_empty_block=False)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         name = parser.parse_symbol_name()
         return cls.create(properties={"sym_name": name}, regions=[parser.parse_region()])
 
@@ -654,7 +650,7 @@ class ClassAttribute(TorchOperation):
         printer.print_attribute(self.properties["type"])
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         private = parser.parse_optional_keyword("private") is not None
         name = StringAttr(parser.parse_str_literal())
         parser.parse_punctuation(":")
@@ -676,7 +672,7 @@ class Method(TorchOperation):
         printer.print_attribute(self.properties["function"])
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         private = parser.parse_optional_keyword("private") is not None
         name = StringAttr(parser.parse_str_literal())
         parser.parse_punctuation(",")
@@ -699,7 +695,7 @@ class ModuleObject(TorchOperation):
         printer.print_attribute(self.results[0].type)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         region = parser.parse_region()
         parser.parse_punctuation(":")
         return cls.create(result_types=[parser.parse_type()], regions=[region])
@@ -719,7 +715,7 @@ class Slot(TorchOperation):
         printer.print_attribute(self.operands[0].type)
 
     @classmethod
-    def parse(cls, parser: Parser) -> Operation:
+    def parse(cls, parser: Parser) -> Self:
         name = StringAttr(parser.parse_str_literal())
         parser.parse_punctuation(",")
         value = parser.parse_unresolved_operand()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 INFINITY = 1 << 62
 """Larger than any size; stands for an unbounded end of an interval."""
@@ -42,8 +42,8 @@ class Call:
         return f"{self.operator}({self.left}, {self.right})"
 
 
-Atom = Union[Symbol, Call]
-Monomial = tuple[Atom, ...]
+Atom: TypeAlias = Symbol | Call
+Monomial: TypeAlias = tuple[Atom, ...]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Dim:
         return " + ".join(parts).replace("+ -", "- ")
 
 
-Size = Union[int, Dim]
+Size: TypeAlias = int | Dim
 
 
 def _order(atom: Atom) -> tuple[int, str, int]:

@@ -280,5 +280,5 @@ def parse_nested(parser: AttrParser) -> Attribute:
             assert issubclass(cls, ParametrizedAttribute)
             return cls.new(list(cls.parse_parameters(parser)))
     if parser.parse_optional_keyword("nn.Module") is not None:
-        return ModuleType(*ModuleType.parse_parameters(parser))
+        return ModuleType.new(ModuleType.parse_parameters(parser))
     return parser.parse_type()
