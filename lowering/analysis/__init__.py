@@ -1,0 +1,1 @@
+"""Small analyses shared by the passes: they read the IR and never change it."""
