@@ -1,1 +1,17 @@
-"""To be described."""
+"""The `torch` level: torch-mlir's dialect, and the declarations of all ops that Stepwell knows.
+
+Importing this package declares every op; the families are listed in reading order in `ops`.
+"""
+
+from __future__ import annotations
+
+from xdsl.ir import Dialect
+
+from stepwell.dialects.torch import ops as _ops
+from stepwell.dialects.torch.declare import OPS, operation_class
+from stepwell.dialects.torch.operations import OPERATIONS
+from stepwell.dialects.torch.types import TYPES
+
+_ops.declare_all()
+
+Torch = Dialect("torch", [*OPERATIONS, *(operation_class(d) for d in OPS if d.torch_mlir)], list(TYPES))

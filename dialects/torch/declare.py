@@ -214,7 +214,7 @@ def op(
     """
 
     def declare(cls: type) -> type:
-        rules = {name: getattr(cls, name, None) for name in _FIELDS}
+        rules: dict[str, Any] = {name: getattr(cls, name, None) for name in _FIELDS}
         for text in schemas:
             registry.add(
                 Declaration(
