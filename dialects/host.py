@@ -30,6 +30,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     MemRefType,
+    NoneAttr,
     StringAttr,
     TensorType,
     i1,
@@ -353,6 +354,30 @@ class ReserveOp(IRDLOperation):
     assembly_format = "$bytes attr-dict `:` type($arena)"
 
 
+@irdl_op_definition
+class RebaseOp(IRDLOperation):
+    """The same memory as a row-major memref whose origin is the first element of `source`.
+
+    `source` may carry a strided layout and an offset, but its elements must lie row by row without gaps: the
+    op drops the layout from the type, and costs nothing where a memref is a pointer to its first element.
+    """
+
+    name = "host.rebase"
+    source = operand_def(MemRefType)
+    result = result_def(MemRefType)
+    traits = traits_def(Pure())
+
+    assembly_format = "$source attr-dict `:` type($source) `to` type($result)"
+
+    def verify_(self) -> None:
+        source, result = self.source.type, self.result.type
+        assert isinstance(source, MemRefType) and isinstance(result, MemRefType)
+        if source.shape != result.shape or source.element_type != result.element_type:
+            raise VerifyException(f"{source} and {result} differ in more than their layout")
+        if not isinstance(result.layout, NoneAttr):
+            raise VerifyException(f"the result is row-major without a layout, not {result}")
+
+
 VALUE_OPS = (
     RaiseOp,
     UndefinedOp,
@@ -367,7 +392,7 @@ VALUE_OPS = (
 )
 """What may stand in a program of values, from contract to tile."""
 
-RUNNING_OPS = (ThreadIdOp, ThreadCountOp, BarrierOp, AllocOp, FreeOp, ReserveOp)
+RUNNING_OPS = (ThreadIdOp, ThreadCountOp, BarrierOp, AllocOp, FreeOp, ReserveOp, RebaseOp)
 """What may stand at the loops level only, beside RaiseOp and UndefinedOp."""
 
 Host = Dialect("host", [*VALUE_OPS, *RUNNING_OPS], [ListType])

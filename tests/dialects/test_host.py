@@ -38,6 +38,8 @@ host.barrier
 %e = host.alloc() : memref<4xf32>
 host.free %m : memref<?x4x?xf32>
 %a = host.reserve %n : memref<?xi8>
+%s = "test.op"() : () -> memref<4xf32, strided<[1], offset: ?>>
+%r = host.rebase %s : memref<4xf32, strided<[1], offset: ?>> to memref<4xf32>
 """
 
 
