@@ -1,0 +1,58 @@
+"""What the interpreter's tests share: parse a text and run one function of it."""
+
+import pytest
+from xdsl.context import Context
+from xdsl.dialects import arith, builtin, cf, func, linalg, llvm, math, memref, scf, tensor, vector
+from xdsl.parser import Parser
+
+from stepwell.compiler.interpreter import interpret
+from stepwell.dialects.host import Host
+
+DIALECTS = (
+    builtin.Builtin, arith.Arith, cf.Cf, func.Func, linalg.Linalg, llvm.LLVM, math.Math, memref.MemRef, scf.Scf,
+    tensor.Tensor, vector.Vector, Host,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def parse():
+    """Text to a verified module."""
+
+    def parse(text):
+        context = Context()
+        for dialect in DIALECTS:
+            context.load_dialect(dialect)
+        module = Parser(context, text).parse_module()
+        module.verify()
+        return module
+
+    return parse
+
+
+@pytest.fixture(scope="session")
+def run(parse):
+    """Run the function @f of a text (or the body of one) on arguments; its results as a list."""
+
+    def run(text, *arguments, entry="f", **options):
+        return interpret(parse(text), entry, arguments, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def apply(run):
+    """Run one op on scalars: apply("arith.addi", "i8", 100, 100)."""
+
+    def apply(op, types, *values, result=None, properties=""):
+        types = [types] * len(values) if isinstance(types, str) else types
+        result = result or types[0]
+        parameters = ", ".join(f"%a{n}: {type}" for n, type in enumerate(types))
+        operands = ", ".join(f"%a{n}" for n in range(len(types)))
+        text = f"""
+        func.func @f({parameters}) -> {result} {{
+          %r = "{op}"({operands}) {properties} : ({", ".join(types)}) -> {result}
+          func.return %r : {result}
+        }}"""
+        return run(text, *values)[0]
+
+    return apply
