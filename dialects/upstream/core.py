@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import ClassVar, cast
 
-from xdsl.dialects import arith
+from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import (
     AnyFloatConstr,
     IndexType,
@@ -43,6 +43,7 @@ FLOATS: Constraint = AnyFloatConstr | VectorType.constr(AnyFloatConstr)
 INTEGERS: Constraint = SignlessIntegerConstraint | VectorType.constr(SignlessIntegerConstraint)
 INTEGERS_OR_INDEX: Constraint = arith.signlessIntegerLike
 BOOLS: Constraint = arith.boolLike
+POINTERS: Constraint = base(llvm.LLVMPointerType) | VectorType.constr(base(llvm.LLVMPointerType))
 INTEGER_VECTOR: Constraint = VectorType.constr(base(IntegerType) | base(IndexType))
 
 

@@ -16,11 +16,13 @@ from xdsl.dialects.builtin import (
     IntegerType,
     SignlessIntegerConstraint,
     StringAttr,
+    UnitAttr,
     VectorType,
     i1,
     i32,
     i64,
 )
+from xdsl.dialects.utils import parse_dynamic_index_list_without_types, print_dynamic_index_list
 from xdsl.ir import Attribute
 from xdsl.irdl import (
     AnyAttr,
@@ -42,7 +44,7 @@ from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import IsTerminator, MemoryReadEffect, MemoryWriteEffect, NoMemoryEffect, Pure
 
-from stepwell.dialects.upstream.core import BOOLS, FLOATS, INTEGER_VECTOR, INTEGERS, like
+from stepwell.dialects.upstream.core import BOOLS, FLOATS, INTEGER_VECTOR, INTEGERS, POINTERS, like
 
 ORDERINGS = {"monotonic": 2, "acquire": 4, "release": 5, "acq_rel": 6, "seq_cst": 7}
 """llvm.AtomicOrdering by its keyword."""
@@ -171,6 +173,54 @@ class StoreOp(IRDLOperation):
         printer.print_op_attributes(attributes)
         printer.print_string(" : ")
         printer.print_list([self.value.type, self.ptr.type], printer.print_attribute)
+
+
+@irdl_op_definition
+class GEPOp(IRDLOperation):
+    """`llvm.getelementptr` whose base or index, and so whose result, may be a vector: one address per lane."""
+
+    name = "llvm.getelementptr"
+    base = operand_def(POINTERS)
+    indices = var_operand_def(INTEGERS)
+    rawConstantIndices = prop_def(DenseArrayBase.constr(i32))
+    elem_type = prop_def()
+    noWrapFlags = prop_def(IntegerAttr[IntegerType], default_value=IntegerAttr(0, i32))
+    inbounds = opt_prop_def(UnitAttr)
+    res = result_def(POINTERS)
+    traits = traits_def(NoMemoryEffect())
+
+    @classmethod
+    def parse(cls, parser: Parser) -> GEPOp:
+        inbounds = parser.parse_optional_keyword("inbounds") is not None
+        unresolved = [parser.parse_unresolved_operand()]
+        dynamic, constants = parse_dynamic_index_list_without_types(parser, llvm.GEP_USE_SSA_VAL)
+        attributes = parser.parse_optional_attr_dict()
+        parser.parse_punctuation(":")
+        signature = parser.parse_function_type()
+        parser.parse_punctuation(",")
+        properties: dict[str, Attribute] = {
+            "elem_type": parser.parse_type(),
+            "rawConstantIndices": DenseArrayBase.from_list(i32, constants),
+            "noWrapFlags": IntegerAttr(0, i32),
+        }
+        if inbounds:
+            properties["inbounds"] = UnitAttr()
+        return cls.create(
+            operands=parser.resolve_operands([*unresolved, *dynamic], signature.inputs.data, parser.pos),
+            result_types=signature.outputs.data,
+            properties=properties,
+            attributes=attributes,
+        )
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" inbounds " if self.inbounds is not None else " ")
+        printer.print_ssa_value(self.base)
+        print_dynamic_index_list(printer, llvm.GEP_USE_SSA_VAL, self.indices, self.rawConstantIndices.iter_values())
+        printer.print_op_attributes(self.attributes)
+        printer.print_string(" : ")
+        printer.print_function_type([value.type for value in self.operands], [self.res.type])
+        printer.print_string(", ")
+        printer.print_attribute(self.elem_type)
 
 
 # ------ llvm, missing: instructions

@@ -44,6 +44,9 @@ func.func @core(%a: vector<4xi32>, %x: vector<4xf32>, %s: i1, %i: index, %m: mem
 
 LLVM = """
 llvm.func @llvm(%a: vector<4xi32>, %x: vector<4xf32>, %p: !llvm.ptr, %n: i64, %i: i32, %b: i8) {
+  %z = llvm.getelementptr inbounds %p[%n] : (!llvm.ptr, i64) -> !llvm.ptr, f32
+  %za = llvm.getelementptr %p[%a] : (!llvm.ptr, vector<4xi32>) -> vector<4x!llvm.ptr>, f32
+  %zb = llvm.getelementptr %p[7] : (!llvm.ptr) -> !llvm.ptr, f32
   %c = llvm.fcmp "olt" %x, %x : vector<4xf32>
   %d = llvm.select %c, %x, %x : vector<4xi1>, vector<4xf32>
   llvm.intr.masked.store %x, %p, %c {alignment = 4 : i32} : vector<4xf32>, vector<4xi1> into !llvm.ptr
