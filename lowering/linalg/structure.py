@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType
 from xdsl.dialects.linalg.attrs import IteratorType
 from xdsl.dialects.linalg.ops import GenericOp, IndexOp, YieldOp
 from xdsl.dialects.tensor import ExtractOp
@@ -28,7 +28,7 @@ from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 from stepwell.dialects.upstream import core
 from stepwell.lowering.analysis.affine import broadcast_positions, dims_of, linear, positions
 
-DYNAMIC = -1
+DYNAMIC = DYNAMIC_INDEX
 """The size of a loop or dimension that is only known at run time, as in xDSL's shapes."""
 
 
