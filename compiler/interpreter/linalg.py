@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from xdsl.dialects import linalg
 from xdsl.dialects.builtin import IndexType, MemRefType
+from xdsl.dialects.linalg.ops import IndexOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.ir.affine import AffineMap
 
@@ -179,7 +180,7 @@ class Structured:
         with writer.function(name, [*parameters, "I"]):
             for op in self.block.ops:
                 for inner in op.walk():
-                    if isinstance(inner, linalg.IndexOp):
+                    if isinstance(inner, IndexOp):
                         writer.line(f"{writer.define(inner.result)} = I[{inner.dim.value.data}]")
             for op in list(self.block.ops)[:-1] if ops is None else ops:
                 writer.operation(op)
@@ -349,7 +350,7 @@ def generic(writer: Writer, op: linalg.ops.GenericOp) -> None:
 
 
 @emitter("linalg.index")
-def index(writer: Writer, op: linalg.IndexOp) -> None:
+def index(writer: Writer, op: IndexOp) -> None:
     """Bound at the start of the body's function."""
 
 
