@@ -5,11 +5,15 @@ Nothing here imports another part of Stepwell.
 
 from __future__ import annotations
 
-from xdsl.context import Context
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xdsl.context import Context
 
 
 def context() -> Context:
     """A context that reads the text of every level: upstream's dialects, torch, host and tile."""
+    from xdsl.context import Context
     from xdsl.dialects import builtin, cf, func, gpu, linalg, math, memref, scf, tensor, vector
 
     from stepwell.dialects import host, tile, torch, upstream

@@ -1,0 +1,104 @@
+"""Whole texts: the classes and functions that a source text defines, each parsed when it is asked for.
+
+An archive's file can define hundreds of classes of which a program needs a few. `definitions` only tokenizes and
+finds where each one starts; `Definition.node` parses one.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cached_property
+
+from stepwell.compiler.frontends.parser.source import SourceText
+from stepwell.compiler.frontends.parser.statements import TYPE_PARAMETERS, StatementParser
+from stepwell.compiler.frontends.parser.tokens import DEDENT, END, INDENT, NEWLINE, STRING, Token, tokenize
+from stepwell.dialects.diagnostics import CompileError
+
+
+class Definition:
+    """A `class` or `def` at the top level of a text: its name and place now, its node on demand."""
+
+    def __init__(self, source: SourceText, tokens: list[Token], start: int) -> None:
+        self.source = source
+        self.is_class = tokens[start][0] == "class"
+        self.name = tokens[start + 1][1]
+        self.line, self.column = tokens[start][2:]
+        self._tokens, self._start = tokens, start
+
+    @cached_property
+    def node(self) -> ast.ClassDef | ast.FunctionDef:
+        """The parsed definition; CompileError where the text is not the script language."""
+        try:
+            parser = ModuleParser(self.source, self._tokens, self._start)
+            return parser.class_definition() if self.is_class else parser.function()
+        except RecursionError:
+            raise CompileError(
+                f"`{self.name}` nests too deeply", self.source.location(self.line, self.column)
+            ) from None
+
+
+class ModuleParser(StatementParser):
+    """Adds what stands outside functions: class definitions and the text as a whole."""
+
+    def class_definition(self) -> ast.ClassDef:
+        """`class Name(Base):` and its body; the cursor is at `class`."""
+        line, column = self.line, self.column
+        self.advance()
+        name = self.expect_name("after 'class'")
+        bases: list[ast.expr] = []
+        if self.accept("("):
+            while self.kind != ")":
+                bases.append(self.expression())
+                if not self.accept(","):
+                    break
+            self.expect(")", "after the bases of a class")
+        self.expect(":", "before the body of a class")
+        body = self._class_body()
+        return ast.ClassDef(name, bases, [], body, [], **TYPE_PARAMETERS, lineno=line, col_offset=column)
+
+    def _class_body(self) -> list[ast.stmt]:
+        """A block that may be empty: torch prints nothing for a class without members."""
+        after = self.tokens[self.index + 1][0] if self.kind == NEWLINE else ""
+        if self.kind != NEWLINE or after == INDENT:
+            return self.block()
+        self.advance()
+        return [ast.Pass(lineno=self.line, col_offset=self.column)]
+
+
+def definitions(source: SourceText) -> list[Definition]:
+    """The top-level definitions of a text, in order.
+
+    Raises CompileError when the text cannot be tokenized or has something else at its top level.
+    """
+    tokens = tokenize(source)
+    found: list[Definition] = []
+    depth, index = 0, 0
+    at_start = True
+    while tokens[index][0] != END:
+        kind = tokens[index][0]
+        if kind == INDENT:
+            depth += 1
+        elif kind == DEDENT:
+            depth -= 1
+        elif depth == 0 and at_start:
+            _top_level(source, tokens, index, found)
+        at_start = kind in (NEWLINE, INDENT, DEDENT)
+        index += 1
+    return found
+
+
+def _top_level(source: SourceText, tokens: list[Token], index: int, found: list[Definition]) -> None:
+    kind, text, line, column = tokens[index]
+    if kind in ("class", "def") and tokens[index + 1][0] == "name":
+        found.append(Definition(source, tokens, index))
+    elif kind not in (STRING, "pass"):
+        raise CompileError(
+            f"expected a class or a function at the top level, found {text!r}", source.location(line, column)
+        )
+
+
+def parse_module(source: SourceText | str | bytes, name: str = "<source>") -> ast.Module:
+    """All definitions of a text as an `ast.Module`; CompileError with the place of the first problem."""
+    if not isinstance(source, SourceText):
+        source = SourceText(name, source)
+    return ast.Module([definition.node for definition in definitions(source)], [])
