@@ -16,12 +16,12 @@ from typing import Any
 from xdsl.dialects.builtin import ModuleOp
 
 # Each of these modules declares the ops of its dialect; in the order of the stair.
-from stepwell.compiler.interpreter import arith, linalg, math, scf, tensor
+from stepwell.compiler.interpreter import arith, host, linalg, math, memref, scf, tensor, vector
 from stepwell.compiler.interpreter.machine import Machine, source_of
 from stepwell.compiler.interpreter.rules import InterpreterError
 from stepwell.compiler.interpreter.values import Array, MemRef
 
-DECLARED = (arith, math, scf, tensor, linalg)
+DECLARED = (arith, math, scf, tensor, linalg, host, memref, vector)
 
 
 def interpret(

@@ -23,8 +23,6 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntegerAttr,
     IntegerType,
-
-
 )
 from xdsl.ir import Attribute, Operation
 
@@ -293,7 +291,7 @@ COMPARE_INTEGERS = (
 def compare_integers(type: Attribute, predicate: int) -> Evaluate:
     """The function of an integer comparison."""
     kind, compare = Integers(type), COMPARE_INTEGERS[predicate]
-    if predicate < 2 or predicate < 6 and not kind.is_bool:
+    if predicate < 2 or (predicate < 6 and not kind.is_bool):
         return compare
     if predicate < 6:
         return lambda a, b: compare(kind.signed(a), kind.signed(b))

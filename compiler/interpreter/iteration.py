@@ -87,7 +87,8 @@ class OperandMap:
         self.is_permutation = len(loops) == len(self.plain) and len(set(loops)) == len(loops)
         self.is_identity = loops == list(range(self.loops)) and self.is_permutation
         self._order = sorted(range(len(loops)), key=loops.__getitem__)
-        self._axes = tuple(slice(None) if loop in loops else None for loop in range(self.loops))
+        # The ellipsis keeps rank 0 an array.
+        self._axes = (..., *[slice(None) if loop in loops else None for loop in range(self.loops)])
 
     def view(self, array: Array, sizes: Sequence[int]) -> Array:
         """The array over the iteration space, an axis of size 1 per unused loop. Raises Fault out of bounds."""
@@ -123,7 +124,7 @@ class OperandMap:
         for dimension, index in enumerate(indices):
             if index.size and (index.min() < 0 or index.max() >= array.shape[dimension]):
                 raise Fault(f"the map {self.map} leaves dimension {dimension} of size {array.shape[dimension]}")
-        gathered = array[tuple(indices)]
+        gathered: Array = array[tuple(indices)]
         return gathered.reshape((1,) * (self.loops - gathered.ndim) + gathered.shape)
 
 
@@ -207,18 +208,21 @@ def _matrices(x: Array, batch: list[int], rows: list[int], columns: list[int], l
     """x as a stack of matrices: loops `batch` together, `rows` together, `columns` together."""
     rest = [loop for loop in range(loops) if loop not in (*batch, *rows, *columns)]
     shape = [math.prod(x.shape[loop] for loop in group) for group in (batch, rows, columns)]
-    return x.transpose([*batch, *rows, *columns, *rest]).reshape(shape)
+    stack: Array = x.transpose([*batch, *rows, *columns, *rest]).reshape(shape)
+    return stack
 
 
 def _matmul(left: Array, right: Array) -> Array:
     """The product of stacks of matrices; integers through float64 where that is exact, for it is much faster."""
-    if left.dtype.kind == "f" or not left.size or not right.size:
-        return np.matmul(left, right)
-    bound = float(np.abs(left.astype(np.float64)).max()) * float(np.abs(right.astype(np.float64)).max())
-    if left.dtype.kind in "iu" and bound * left.shape[-1] < 2.0**53:
-        exact = np.matmul(left.astype(np.float64), right.astype(np.float64))
-        return exact.astype(np.int64).astype(np.result_type(left, right))
-    return np.matmul(left, right)
+    product: Array
+    if left.dtype.kind in "iu" and left.size and right.size:
+        wide_left, wide_right = left.astype(np.float64), right.astype(np.float64)
+        bound = float(np.abs(wide_left).max()) * float(np.abs(wide_right).max())
+        if bound * left.shape[-1] < 2.0**53:
+            product = np.matmul(wide_left, wide_right).astype(np.int64)
+            return product.astype(np.result_type(left, right))
+    product = np.matmul(left, right)
+    return product
 
 
 def points(sizes: Sequence[int]) -> Any:

@@ -149,7 +149,7 @@ class Structured:
         if not self.reduced or any(term is None for term in terms):
             return None
         found = [term for term in terms if term is not None]
-        ops, needed = slice_of(self.block, [value for term in found for value in term.values])
+        _, needed = slice_of(self.block, [value for term in found for value in term.values])
         if needed.intersection(accumulators) or any(not op.results for op in self.block.ops if op.next_op):
             return None
         return found
@@ -272,7 +272,7 @@ class Structured:
             operands = [next(values) for _ in term.values]
             reduce, combine = COMBINERS[term.combiner]
             if len(operands) == 2:
-                total = contract(*operands, sizes, self.reduced)
+                total = contract(operands[0], operands[1], sizes, self.reduced)
             else:
                 total = self._reduced(reduce, operands[0], sizes, dtype)
             if total.dtype != dtype:

@@ -47,9 +47,9 @@ class Machine:
         self._count = 0
         self.symbols: dict[str, Operation] = {}
         for op in module.ops:
-            symbol = op.properties.get("sym_name")
+            symbol: Any = op.properties.get("sym_name")
             if symbol is not None:
-                self.symbols[symbol.data] = op  # type: ignore[attr-defined]
+                self.symbols[symbol.data] = op
 
     def fresh(self, prefix: str) -> str:
         """A name not used before."""

@@ -38,7 +38,7 @@ def emit_call(writer: Writer, op: Operation, symbol: str) -> None:
 
 @emitter("func.call")
 def call(writer: Writer, op: func.CallOp) -> None:
-    emit_call(writer, op, op.callee.string_value())
+    emit_call(writer, op, op.callee.root_reference.data)
 
 
 # Structured control flow.

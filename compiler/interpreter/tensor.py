@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -174,36 +175,40 @@ class Slice:
 
     def of(self, shape: tuple[int, ...], dynamic: Any) -> tuple[slice, ...]:
         """The numpy slices. Raises Fault where the slice leaves `shape`."""
+        offsets, sizes, strides = self.resolve(dynamic)
+        self.check(offsets, sizes, strides, shape)
         slices = []
-        for dimension, (offset, size, stride, limit) in enumerate(
-            zip(*self.resolve(dynamic), shape, strict=True)
-        ):
+        for offset, size, stride in zip(offsets, sizes, strides, strict=True):
+            stop = offset + (size - 1) * stride + (1 if stride > 0 else -1)
+            slices.append(slice(offset, None if stop < 0 else stop, stride or 1) if size else slice(0, 0))
+        return tuple(slices)
+
+    def check(self, offsets: list[int], sizes: list[int], strides: list[int], shape: tuple[int, ...]) -> None:
+        """Raise Fault where the slice leaves `shape`."""
+        for dimension, (offset, size, stride, limit) in enumerate(zip(offsets, sizes, strides, shape, strict=True)):
             last = offset + (size - 1) * stride
             if size < 0 or offset < 0 or offset > limit or (size and not 0 <= last < limit):
                 raise Fault(
                     f"{size} elements from {offset} with stride {stride} leave dimension {dimension} of size {limit}"
                 )
-            stop = last + (1 if stride > 0 else -1)
-            slices.append(slice(offset, None if stop < 0 else stop, stride or 1) if size else slice(0, 0))
-        return tuple(slices)
 
 
-def kept_dimensions(sizes: tuple[int, ...], target: Attribute) -> tuple[int, ...]:
-    """The sizes after the unit dimensions that a rank-reducing result type lacks are dropped."""
+def kept_dimensions(sizes: Sequence[int], target: Attribute) -> list[int]:
+    """The dimensions that a rank-reducing result type keeps; the others have size 1. Raises Fault if they do not."""
     shape = target.get_shape()  # type: ignore[attr-defined]
-    kept = list(sizes)
-    place = 0
-    while len(kept) > len(shape):
-        fits = place < len(shape) and shape[place] in (DYNAMIC_INDEX, kept[place])
-        # A unit size that the type has as `?` or 1 is kept as long as enough others remain to be dropped.
-        spare = kept[place + 1 :].count(1) >= len(kept) - len(shape)
-        if kept[place] == 1 and not (fits and spare):
-            del kept[place]
+    kept: list[int] = []
+    spare = len(sizes) - len(shape)
+    for dimension, size in enumerate(sizes):
+        place = len(kept)
+        fits = place < len(shape) and shape[place] in (DYNAMIC_INDEX, size)
+        later = sum(other == 1 for other in sizes[dimension + 1 :])
+        if size == 1 and spare and (not fits or later < spare):
+            spare -= 1
         elif fits:
-            place += 1
+            kept.append(dimension)
         else:
             raise Fault(f"the sizes {list(sizes)} do not reduce to {target}")
-    return tuple(kept)
+    return kept
 
 
 @rule("tensor.extract_slice")
@@ -213,7 +218,7 @@ def extract_slice(op: tensor.ExtractSliceOp) -> Evaluate:
     def read(source: Array, *dynamic: int) -> Array:
         part = source[where.of(source.shape, dynamic)]
         if part.ndim != len(type.get_shape()):
-            part = part.reshape(kept_dimensions(part.shape, type))
+            part = part.reshape([part.shape[kept] for kept in kept_dimensions(part.shape, type)])
         return checked(part, type)
 
     return read

@@ -134,11 +134,11 @@ class Writer:
 
     def operation(self, op: Operation) -> None:
         """The statements of one op."""
-        self._operation = op
+        outer, self._operation = self._operation, op
         emit = EMITTERS.get(op.name)
         if emit is not None:
             emit(self, op)
-            self._operation = op
+            self._operation = outer
             return
         declared = RULES.get(op.name)
         if declared is None:
@@ -147,6 +147,7 @@ class Writer:
         arguments = ", ".join([self.name(value) for value in op.operands])
         results = [self.define(result) for result in op.results]
         self.line((f"{', '.join(results)} = " if results else "") + f"{function}({arguments})")
+        self._operation = outer
 
     def body(self, block: Block) -> Operation:
         """The statements of a block without its terminator, which is returned for the caller to act on."""
@@ -162,11 +163,12 @@ class Writer:
     def callable_region(self, block: Block, extra: Sequence[str] = ()) -> str:
         """A nested function of the block's arguments (and `extra` names) that returns its terminator's operands
         as a tuple; its name."""
-        name = self.fresh("region")
+        name, outer = self.fresh("region"), self._operation
         parameters = [self.define(argument) for argument in block.args]
         with self.function(name, [*parameters, *extra]):
             last = self.body(block)
             self.line(f"return ({self.names(last.operands)})")
+        self._operation = outer
         return name
 
     def jump(self, target: Block, operands: Sequence[SSAValue]) -> None:
@@ -246,9 +248,10 @@ def _last_uses(block: Block) -> dict[Operation, list[SSAValue]]:
             for value in inner.operands:
                 if id(value) not in seen:
                     seen.add(id(value))
-                    if value.owner is block or isinstance(value.owner, Operation) and value.owner.parent is block:
-                        if isinstance(value.type, TensorType):
-                            uses.setdefault(op, []).append(value)
+                    owner = value.owner
+                    home = owner.parent if isinstance(owner, Operation) else owner
+                    if home is block and isinstance(value.type, TensorType):
+                        uses.setdefault(op, []).append(value)
     return uses
 
 

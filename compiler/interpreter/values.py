@@ -115,43 +115,51 @@ def scalar_of(type: Attribute, value: Any) -> Any:
 
 
 class MemRef:
-    """A strided view of a flat buffer: `array` is the view, `buffer` (1-D, same dtype) what it looks into.
+    """A strided view of memory: `array` is the view, `memory` (bytes) what it looks into.
 
-    Strides and offset count elements. Several MemRefs over one buffer alias, as in memory.
+    `offset` and `strides` count elements of `dtype`. Several MemRefs over one memory alias, as they do in a machine.
+    Raises Fault where the view would leave the memory.
     """
 
-    __slots__ = ("array", "buffer", "offset")
+    __slots__ = ("array", "memory", "offset")
 
-    def __init__(self, buffer: Array, offset: int, sizes: Sequence[int], strides: Sequence[int]) -> None:
-        low = high = offset
-        if all(sizes):
-            for size, stride in zip(sizes, strides, strict=True):
-                reach = (size - 1) * stride
-                low, high = min(low, low + reach), max(high, high + reach)
-            if low < 0 or high >= len(buffer):
-                raise Fault(f"a view of elements {low} to {high} leaves its buffer of {len(buffer)} elements")
-        step = buffer.itemsize
-        start = buffer[min(offset, len(buffer)) :]
-        self.array: Array = as_strided(start, tuple(sizes), tuple(stride * step for stride in strides))
-        self.buffer = buffer
+    def __init__(
+        self, memory: Array, dtype: np.dtype[Any], offset: int, sizes: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        step = dtype.itemsize
+        try:
+            self.array: Array = np.ndarray(
+                tuple(sizes), dtype, memory.data, offset * step, tuple([stride * step for stride in strides])
+            )
+        except (ValueError, TypeError):
+            raise Fault(
+                f"a view with offset {offset}, sizes {list(sizes)} and strides {list(strides)} of {dtype}"
+                f" leaves its memory of {len(memory)} bytes"
+            ) from None
+        self.memory = memory
         self.offset = offset
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.array.dtype
+        return dtype
+
+    @property
     def sizes(self) -> tuple[int, ...]:
-        return self.array.shape
+        sizes: tuple[int, ...] = self.array.shape
+        return sizes
 
     @property
     def strides(self) -> tuple[int, ...]:
-        step = self.buffer.itemsize
+        step = self.array.itemsize
         return tuple(stride // step for stride in self.array.strides)
 
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie row-major without gaps."""
-        return bool(self.array.flags.c_contiguous)
+    def moved(self, offset: int, sizes: Sequence[int], strides: Sequence[int]) -> MemRef:
+        """Another view of the same memory and dtype."""
+        return MemRef(self.memory, self.array.dtype, offset, sizes, strides)
 
     def __repr__(self) -> str:
-        return f"MemRef({self.buffer.dtype}, offset {self.offset}, sizes {self.sizes}, strides {self.strides})"
+        return f"MemRef({self.dtype}, offset {self.offset}, sizes {self.sizes}, strides {self.strides})"
 
 
 def row_major(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -164,25 +172,27 @@ def row_major(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def allocate(dtype: np.dtype[Any], sizes: tuple[int, ...], alignment: int = 64) -> MemRef:
-    """A new contiguous buffer full of poison, aligned to `alignment` bytes."""
-    count = math.prod(sizes)
-    memory = np.empty(count * dtype.itemsize + alignment, BYTES)
-    start = -memory.ctypes.data % alignment
-    buffer = memory[start : start + count * dtype.itemsize].view(dtype)
-    buffer[...] = poison(dtype)
-    return MemRef(buffer, 0, sizes, row_major(sizes))
+    """New contiguous memory full of poison, aligned to `alignment` bytes."""
+    length = math.prod(sizes) * dtype.itemsize
+    room = np.empty(length + alignment, BYTES)
+    start = -room.ctypes.data % alignment
+    memory = room[start : start + length]
+    memory.view(dtype)[...] = poison(dtype)
+    return MemRef(memory, dtype, 0, sizes, row_major(sizes))
 
 
 def memref_over(array: Array) -> MemRef:
     """The MemRef that shares an array's memory. Raises ValueError for strides that are no whole elements."""
     item = array.itemsize
     if array.flags.c_contiguous:
-        return MemRef(array.reshape(-1), 0, array.shape, row_major(array.shape))
+        memory = array.reshape(-1).view(BYTES)
+        return MemRef(memory, array.dtype, 0, array.shape, row_major(array.shape))
     if any(stride < 0 or stride % item for stride in array.strides):
         raise ValueError(f"no memref has the byte strides {array.strides} of this {array.dtype} array")
     strides = tuple(stride // item for stride in array.strides)
     extent = 1 + sum((size - 1) * stride for size, stride in zip(array.shape, strides, strict=True))
-    return MemRef(as_strided(array, (extent if array.size else 0,), (item,)), 0, array.shape, strides)
+    flat = as_strided(array, (extent if array.size else 0,), (item,))
+    return MemRef(flat.view(BYTES), array.dtype, 0, array.shape, strides)
 
 
 def from_outside(value: Any, type: Attribute) -> Any:

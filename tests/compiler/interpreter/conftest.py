@@ -1,17 +1,10 @@
 """What the interpreter's tests share: parse a text and run one function of it."""
 
 import pytest
-from xdsl.context import Context
-from xdsl.dialects import arith, builtin, cf, func, linalg, llvm, math, memref, scf, tensor, vector
 from xdsl.parser import Parser
 
 from stepwell.compiler.interpreter import interpret
-from stepwell.dialects.host import Host
-
-DIALECTS = (
-    builtin.Builtin, arith.Arith, cf.Cf, func.Func, linalg.Linalg, llvm.LLVM, math.Math, memref.MemRef, scf.Scf,
-    tensor.Tensor, vector.Vector, Host,
-)  # fmt: skip
+from stepwell.dialects import context
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +12,7 @@ def parse():
     """Text to a verified module."""
 
     def parse(text):
-        context = Context()
-        for dialect in DIALECTS:
-            context.load_dialect(dialect)
-        module = Parser(context, text).parse_module()
+        module = Parser(context(), text).parse_module()
         module.verify()
         return module
 
@@ -31,7 +21,7 @@ def parse():
 
 @pytest.fixture(scope="session")
 def run(parse):
-    """Run the function @f of a text (or the body of one) on arguments; its results as a list."""
+    """Run a function of a text on arguments; its results as a list."""
 
     def run(text, *arguments, entry="f", **options):
         return interpret(parse(text), entry, arguments, **options)
@@ -41,7 +31,7 @@ def run(parse):
 
 @pytest.fixture(scope="session")
 def apply(run):
-    """Run one op on scalars: apply("arith.addi", "i8", 100, 100)."""
+    """Run one op, in generic form, on scalars or vectors: apply("arith.addi", "i8", 100, 100)."""
 
     def apply(op, types, *values, result=None, properties=""):
         types = [types] * len(values) if isinstance(types, str) else types
