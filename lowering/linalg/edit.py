@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, IntegerType
+from xdsl.dialects.builtin import (
+    UNKNOWN_LOC,
+    ArrayAttr,
+    FloatAttr,
+    FusedLoc,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    LocationAttr,
+    NoneAttr,
+    UnknownLoc,
+)
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 Replacement = SSAValue | Sequence[SSAValue]
@@ -140,3 +151,15 @@ def inline(block: Block, arguments: Sequence[SSAValue], before: Operation) -> tu
         target.insert_op_before(op, before)
         op = following
     return terminator._operands
+
+
+def fused_location(*locations: LocationAttr) -> LocationAttr:
+    """One location for an op made of several: their union, without what is unknown."""
+    parts: list[Attribute] = []
+    for location in locations:
+        for part in location.locations.data if isinstance(location, FusedLoc) else (location,):  # type: ignore[attr-defined]
+            if not isinstance(part, UnknownLoc) and part not in parts:
+                parts.append(part)
+    if not parts:
+        return UNKNOWN_LOC
+    return parts[0] if len(parts) == 1 else FusedLoc(ArrayAttr(parts), NoneAttr())  # type: ignore[return-value]

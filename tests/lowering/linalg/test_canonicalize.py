@@ -243,8 +243,9 @@ def test_what_may_raise_is_kept(check):
       }
       func.return
     }"""
-    from stepwell import dialects
     from xdsl.parser import Parser
+
+    from stepwell import dialects
 
     module = Parser(dialects.context(), text).parse_module()
     for step in ALL:
