@@ -16,12 +16,12 @@ from typing import Any
 from xdsl.dialects.builtin import ModuleOp
 
 # Each of these modules declares the ops of its dialect; in the order of the stair.
-from stepwell.compiler.interpreter import arith, host, linalg, math, memref, scf, tensor, vector
+from stepwell.compiler.interpreter import arith, host, linalg, llvm, math, memref, scf, tensor, vector
 from stepwell.compiler.interpreter.machine import Machine, source_of
 from stepwell.compiler.interpreter.rules import InterpreterError
 from stepwell.compiler.interpreter.values import Array, MemRef
 
-DECLARED = (arith, math, scf, tensor, linalg, host, memref, vector)
+DECLARED = (arith, math, scf, tensor, linalg, host, memref, vector, llvm)
 
 
 def interpret(
@@ -35,7 +35,8 @@ def interpret(
     """Run function `entry` of a module; the list of its results.
 
     Tensor and memref arguments are numpy arrays of the type's dtype and shape (memrefs are written in place),
-    scalars are numbers. Tensor and memref results are arrays, scalar results Python numbers.
+    scalars are numbers; at the llvm level an array stands for the pointer to its memory. Tensor and memref
+    results are arrays, scalar results Python numbers.
     `resources` gives the data of `dense_resource` constants. Raises what the program raises; InterpreterError
     where the IR has no meaning (out of bounds, division by zero), UnsupportedError for ops without a rule.
     """

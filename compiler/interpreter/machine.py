@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import FunctionType, ModuleOp, TensorType
+from xdsl.dialects.llvm import LLVMPointerType
 from xdsl.ir import Attribute, Operation
 
+from stepwell.compiler.interpreter.address_space import AddressSpace
 from stepwell.compiler.interpreter.rules import (
     Fault,
     InterpreterError,
@@ -33,7 +35,8 @@ class Machine:
     """One module, ready to run.
 
     `resources` maps the names of `dense_resource` constants to arrays. `namespace` holds everything that the
-    translated code refers to by name. Global memory lives as long as the machine.
+    translated code refers to by name, `memory` what pointers of the llvm level point into. Memory of globals
+    lives as long as the machine.
     """
 
     def __init__(self, module: ModuleOp, resources: Mapping[str, Array] | None = None) -> None:
@@ -42,7 +45,7 @@ class Machine:
         self.namespace: dict[str, Any] = {}
         self.sources: dict[str, list[Operation | None]] = {}
         self.globals: dict[str, Any] = {}
-        self.state: dict[str, Any] = {}
+        self.memory = AddressSpace()
         self._functions: dict[str, str] = {}
         self._count = 0
         self.symbols: dict[str, Operation] = {}
@@ -99,7 +102,12 @@ class Machine:
         inputs, outputs = signature(op)
         if len(inputs) != len(arguments):
             raise TypeError(f"@{entry} takes {len(inputs)} arguments, got {len(arguments)}")
-        values = [from_outside(value, type) for value, type in zip(arguments, inputs, strict=True)]
+        values = [
+            self.memory.share(value)
+            if isinstance(type, LLVMPointerType) and isinstance(value, np.ndarray)
+            else from_outside(value, type)
+            for value, type in zip(arguments, inputs, strict=True)
+        ]
         function = self.namespace[self.function(entry)]
         team = Team(threads, order)
         results = team.run(lambda thread: self._guarded(function, thread, values))

@@ -175,6 +175,9 @@ def reinterpret_cast(op: memref.ReinterpretCastOp) -> Evaluate:
 
     def view(source: MemRef, *dynamic: int) -> MemRef:
         offsets, sizes, strides = parts.resolve(dynamic)
+        if source.offset:
+            # MLIR counts from the memory's beginning, native code here from the source's first element.
+            raise Fault("the source is itself a view that does not begin where its memory does")
         return checked(source.moved(offsets[0], sizes, strides), type)
 
     return view
@@ -280,5 +283,5 @@ def get_global(writer: Writer, op: memref.GetGlobalOp) -> None:
 def _global(op: memref.GlobalOp, resources: Any) -> MemRef:
     type: Any = op.type
     if isinstance(op.initial_value, DenseIntOrFPElementsAttr):
-        return memref_over(np.ascontiguousarray(constant_array(op, op.initial_value, resources)))
+        return memref_over(np.array(constant_array(op, op.initial_value, resources)))
     return allocate(dtype_of(type.element_type), type.get_shape())
