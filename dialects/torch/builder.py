@@ -103,6 +103,9 @@ class TorchBuilder:
         self.parent = parent
         self._constants: dict[Any, SSAValue] = {}
         self._dims: dict[Dim | Symbol | Call, SSAValue] = {}
+        self._lazy: dict[Any, tuple[SSAValue, int]] = {}
+        self.views: dict[Any, Value] = {}
+        """Views already taken of a value in this block, for those who read the same view again."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -114,15 +117,17 @@ class TorchBuilder:
     def call(self, name: str, *arguments: Any, **keywords: Any) -> Any:
         """Call an op by name ("aten::add"), choosing the overload by the arguments."""
         found = resolve(name, [static_type(a) for a in arguments], {k: static_type(v) for k, v in keywords.items()})
+        formals = found.declaration.schema.arguments
         bound = [
-            arguments[s] if isinstance(s, int) else keywords[s] if isinstance(s, str) else f.default
-            for s, f in zip(found.sources, found.declaration.schema.arguments, strict=True)
+            arguments[s] if isinstance(s, int) else keywords[s] if isinstance(s, str) else formals[n].default
+            for n, s in enumerate(found.sources)
         ]
         return self.emit(found.declaration, bound)
 
     def emit(self, declaration: Declaration, arguments: Sequence[Any]) -> Any:
         """Append one operation of a declaration, its arguments in schema order; gives its result(s)."""
         formals = [a.type for a in declaration.schema.arguments]
+        formals += [Type("Any")] * (len(arguments) - len(formals) if declaration.schema.variadic else 0)
         arguments = [coerce(a, t) for a, t in zip(arguments, formals, strict=True)]
         inferred = declaration.infer(*(facts(a) for a in arguments))
         if _folds(declaration, inferred):
@@ -183,6 +188,16 @@ class TorchBuilder:
         """Bind a symbol to its `!torch.int` value."""
         self._dims[symbol] = value
 
+    def export_to(self, parent: TorchBuilder, replaced: Mapping[SSAValue, SSAValue]) -> None:
+        """Tell the enclosing builder which of its own values now stand for symbols bound in this block."""
+        for key, value in self._dims.items():
+            if isinstance(key, Symbol) and value in replaced:
+                parent.define(key, replaced[value])
+
+    def size_of(self, tensor: SSAValue, dim: int) -> SSAValue:
+        """`torch.aten.size.int` of a tensor value, as an operation even where the size is known."""
+        return self._arithmetic("aten::size.int", tensor, self.constant(dim))
+
     # ------ operands
 
     def materialize(self, value: Any, formal: Type | None = None) -> SSAValue:
@@ -235,11 +250,18 @@ class TorchBuilder:
 
     # ------ symbolic ints
 
+    def define_lazily(self, symbol: Symbol, tensor: SSAValue, dim: int) -> None:
+        """Bind a symbol to a size of a tensor, whose operation appears only where the symbol is needed."""
+        self._lazy[symbol] = (tensor, dim)
+
     def _known(self, key: Dim | Symbol | Call) -> SSAValue | None:
         builder: TorchBuilder | None = self
         while builder is not None:
             if key in builder._dims:
                 return builder._dims[key]
+            if key in builder._lazy:
+                value = self._dims[key] = self.size_of(*builder._lazy[key])
+                return value
             builder = builder.parent
         return None
 
@@ -322,12 +344,11 @@ def facts(value: Any) -> Any:
 
 
 def _folds(declaration: Declaration, inferred: Any) -> bool:
-    """True if the shape rule has already computed the result: known numbers and symbolic ints."""
-    if declaration.effects or not declaration.schema.returns:
-        return False
-    if isinstance(inferred, Dim):
-        return True
-    return is_constant(inferred) and not isinstance(inferred, tuple)
+    """True if the shape rule has already computed the result: known numbers, strings and symbolic ints."""
+    return not declaration.effects and bool(declaration.schema.returns) and _is_known(inferred)
 
 
-Facts = Mapping[str, Any]
+def _is_known(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_known(v) for v in value)
+    return isinstance(value, Dim) or is_constant(value)

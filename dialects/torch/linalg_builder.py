@@ -73,6 +73,7 @@ class LinalgBuilder(Emitter):
         super().__init__(block, location)
         self.parent = parent
         self._dims: dict[Dim | Symbol | Call, SSAValue] = {}
+        self._lazy: dict[Any, tuple[SSAValue, int]] = {}
 
     def child(self, block: Block) -> LinalgBuilder:
         """A builder for a nested block; it sees the sizes that this one has computed."""
@@ -84,11 +85,20 @@ class LinalgBuilder(Emitter):
         """Bind a symbol to its index value."""
         self._dims[symbol] = value
 
+    def define_lazily(self, symbol: Symbol, value: SSAValue, dim: int) -> None:
+        """Bind a symbol to a dimension of a tensor, read only where the symbol is needed."""
+        self._lazy[symbol] = (value, dim)
+
     def _known(self, key: Dim | Symbol | Call) -> SSAValue | None:
         builder: LinalgBuilder | None = self
         while builder is not None:
             if key in builder._dims:
                 return builder._dims[key]
+            if key in builder._lazy:
+                value, dim = builder._lazy[key]
+                operands = [value, self.constant(dim, INDEX)]
+                found = self._dims[key] = self.op(tensor.DimOp, operands, INDEX)
+                return found
             builder = builder.parent
         return None
 
@@ -441,6 +451,15 @@ class LinalgBuilder(Emitter):
         inner.add(scf.YieldOp.create())
         failed = ~condition
         self.add(scf.IfOp.create(operands=[failed.value], result_types=[], regions=[Region([block]), Region()]))
+
+    def require_equal(self, a: Size, b: Size, message: str, exception: str = "RuntimeError") -> None:
+        """Raise unless two sizes are equal at run time; nothing is emitted where that is known.
+
+        A `{}` in the message shows `a`, a second one `b`.
+        """
+        if a != b:
+            left, right = self.scalar(a, dtypes.int64), self.scalar(b, dtypes.int64)
+            self.require(left.compare("eq", right), exception, message, *(left, right)[: message.count("{}")])
 
 
 class BodyBuilder(Emitter):

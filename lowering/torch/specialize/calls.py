@@ -1,0 +1,304 @@
+"""Declared ops under abstract execution: evaluated now, or emitted; views, writes and lists by their schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from xdsl.ir import SSAValue
+
+from stepwell.dialects.dtypes import DType
+from stepwell.dialects.torch.builder import Value, coerce
+from stepwell.dialects.torch.declare import Declaration, ScalarInfo, TensorInfo
+from stepwell.dialects.torch.schema import Type
+from stepwell.dialects.torch.sizes import Dim
+from stepwell.lowering.torch.specialize import dynamic_lists
+from stepwell.lowering.torch.specialize.tensors import functional, read, resolve, view, write
+from stepwell.lowering.torch.specialize.values import (
+    UNDEFINED,
+    Abstract,
+    CannotSpecialize,
+    DictRef,
+    DynamicList,
+    Format,
+    ListRef,
+    ObjectRef,
+    Path,
+    Relation,
+    TensorRef,
+    new_list,
+    new_tensor,
+)
+
+if TYPE_CHECKING:
+    from stepwell.lowering.torch.specialize.execute import Executor
+
+
+def run_declared(executor: Executor, declaration: Declaration, arguments: list[Abstract], path: Path) -> Any:
+    """The abstract result(s) of one call, its arguments in schema order."""
+    schema = declaration.schema
+    if any(a is UNDEFINED for a in arguments):
+        return UNDEFINED if len(schema.returns) == 1 else tuple([UNDEFINED] * len(schema.returns))
+    if any(_is_dynamic_list(path, a) for a in arguments):
+        return dynamic_lists.run(declaration, arguments, path)
+    if schema.name == "format":
+        return _format(path, arguments)
+    if _mutates_container(declaration):
+        return _mutate(path, declaration, arguments)
+    if schema.mutates:
+        return _write(path, declaration, arguments)
+    if declaration.evaluate_only or _is_container_op(declaration, arguments):
+        return _evaluate(path, declaration, arguments)
+    if declaration.is_view and isinstance(arguments[0], TensorRef):
+        return _view(path, declaration, arguments)
+    return emit(path, declaration, arguments)
+
+
+# ------ emission
+
+
+def emit(path: Path, declaration: Declaration, arguments: Sequence[Abstract]) -> Any:
+    """Append the op to the contract (or fold it) and wrap what it gives."""
+    formals = declaration.schema.arguments
+    plain = [argument(path, a, f.type) for a, f in zip(arguments, formals, strict=True)]
+    result = path.builder.emit(declaration, plain)
+    note_relation(path, declaration, plain, result)
+    return wrap(path, result)
+
+
+def argument(path: Path, value: Abstract, formal: Type) -> Any:
+    """An abstract value as the contract builder takes it."""
+    if isinstance(value, TensorRef):
+        contents = read(path, value)
+        return _implicit(path, contents, formal)
+    if isinstance(value, ListRef):
+        inner = Type(formal.base)
+        return [argument(path, v, inner) for v in known_list(path, value)]
+    if isinstance(value, tuple):
+        inner = Type(formal.base)
+        return [argument(path, v, inner) for v in value]
+    if isinstance(value, Dim):
+        return resolve(path, value)
+    if isinstance(value, (DictRef, ObjectRef)):
+        raise CannotSpecialize("a dict or an object is passed to a tensor op")
+    return value
+
+
+def _implicit(path: Path, contents: Value, formal: Type) -> Any:
+    """A one-element tensor where the schema wants a number (TorchScript's implicit conversions)."""
+    conversion = {"int": "aten::IntImplicit", "float": "aten::FloatImplicit", "Scalar": "aten::ScalarImplicit"}
+    if formal.base in conversion and not formal.is_list:
+        return path.builder.call(conversion[formal.base], contents)
+    return contents
+
+
+def operand(path: Path, value: Abstract) -> SSAValue:
+    """An abstract scalar as an SSA value of the contract."""
+    if isinstance(value, TensorRef):
+        return read(path, value).ssa
+    if isinstance(value, Value):
+        return value.ssa
+    return path.builder.materialize(value)
+
+
+def wrap(path: Path, result: Any) -> Abstract:
+    """What the builder gives, as abstract values: tensors become objects of their own."""
+    if isinstance(result, Value) and isinstance(result.info, TensorInfo):
+        return new_tensor(path, result)
+    if isinstance(result, tuple):
+        return tuple(wrap(path, r) for r in result)
+    if isinstance(result, list):
+        return new_list(path, [wrap(path, r) for r in result])
+    return result
+
+
+_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
+
+
+def note_relation(path: Path, declaration: Declaration, arguments: Sequence[Any], result: Any) -> None:
+    """Remember what a run-time bool compares, for decisions and facts further on."""
+    if not (isinstance(result, Value) and isinstance(result.info, ScalarInfo) and result.info.kind == "bool"):
+        return
+    name = declaration.schema.name
+    if name in _COMPARISONS and all(isinstance(a, (int, Dim)) for a in arguments[:2]):
+        path.relations[result.ssa] = Relation(name, arguments[0], arguments[1])
+    elif name == "__not__" and isinstance(arguments[0], Value):
+        path.relations[result.ssa] = Relation("not", arguments[0])
+    elif name in ("__and__", "__or__") and all(isinstance(a, Value) for a in arguments[:2]):
+        path.relations[result.ssa] = Relation(name.strip("_"), arguments[0], arguments[1])
+    elif name == "Bool" and isinstance(arguments[0], Dim):
+        path.relations[result.ssa] = Relation("ne", arguments[0], 0)
+
+
+# ------ views and writes
+
+
+_SHAPE_ONLY = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "contiguous"}
+
+
+def _view(path: Path, declaration: Declaration, arguments: list[Abstract]) -> Any:
+    """Another way into the same storage, or a copy where torch copies (reshape of a non-contiguous view)."""
+    ref, rest = arguments[0], arguments[1:]
+    formals = declaration.schema.arguments[1:]
+    plain = [coerce(argument(path, a, f.type), f.type) for a, f in zip(rest, formals, strict=True)]
+    if declaration.expand is not None and declaration.write is None and declaration.schema.name in _ALIASES:
+        return _alias(path, declaration, ref, plain)
+    if declaration.write is None:
+        return emit(path, declaration, arguments)
+    name = declaration.schema.name
+    if name in ("reshape", "flatten", "contiguous", "reshape_as") and any(
+        s.declaration.schema.name not in _SHAPE_ONLY for s in ref.chain
+    ):
+        return emit(path, declaration, arguments)
+    # Shape rules run now, so that what torch refuses is refused here and not at the first read.
+    seen = view(path, declaration, ref, plain)
+    read(path, seen)
+    return seen
+
+
+_ALIASES = {"to", "contiguous", "detach", "alias", "type_as", "cpu", "float", "dropout", "lift_fresh", "data"}
+
+
+def _alias(path: Path, declaration: Declaration, ref: TensorRef, plain: list[Any]) -> Any:
+    """Ops that give their argument itself where nothing is to be done (x.to(x.dtype))."""
+    contents = read(path, ref)
+    assert declaration.expand is not None
+    result = path.builder.emit(declaration, [contents, *plain])
+    if isinstance(result, Value) and result.info == contents.info and declaration.schema.returns[0].alias:
+        return ref
+    return wrap(path, result)
+
+
+def _write(path: Path, declaration: Declaration, arguments: list[Abstract]) -> Any:
+    """An in-place op: the functional op's result, stored through the first argument."""
+    target = arguments[0]
+    if not isinstance(target, TensorRef):
+        raise CannotSpecialize(f"{declaration.schema.qualified_name} writes something that is no tensor")
+    base = functional(declaration)
+    formals = base.schema.arguments
+    plain = [argument(path, a, f.type) for a, f in zip(arguments, formals, strict=True)]
+    write(path, target, path.builder.emit(base, plain))
+    return target
+
+
+# ------ containers
+
+
+def _is_dynamic_list(path: Path, value: Abstract) -> bool:
+    return isinstance(value, ListRef) and isinstance(path.store.lists.get(value.number), DynamicList)
+
+
+def known_list(path: Path, ref: ListRef) -> list[Abstract]:
+    """The elements of a list whose length is known."""
+    found = path.store.lists[ref.number]
+    if isinstance(found, DynamicList):
+        raise CannotSpecialize("a list whose length is known at run time only is used where its elements must be known")
+    return found
+
+
+def elements(path: Path, value: Abstract) -> Sequence[Abstract]:
+    """The elements of a tuple or known list."""
+    return value if isinstance(value, tuple) else known_list(path, value)
+
+
+def known(value: Abstract, what: str) -> Any:
+    """A value that must be known when compiling. CannotSpecialize otherwise."""
+    if isinstance(value, (Value, Dim, Format)):
+        raise CannotSpecialize(f"{what} is known at run time only")
+    return value
+
+
+def _mutates_container(declaration: Declaration) -> bool:
+    return any(
+        a.type.written and (a.type.is_list or a.type.base in ("Dict", "t")) for a in declaration.schema.arguments
+    )
+
+
+def _is_container_op(declaration: Declaration, arguments: Sequence[Abstract]) -> bool:
+    """Ops on generic lists and dicts (schema variables): computed on the known container."""
+    return (
+        bool(arguments)
+        and isinstance(arguments[0], (ListRef, DictRef))
+        and (declaration.schema.arguments[0].type.base in ("t", "Dict", "K") or declaration.lower is None)
+        and declaration.expand is None
+    )
+
+
+def _mutate(path: Path, declaration: Declaration, arguments: list[Abstract]) -> Any:
+    """append, insert, pop, ...: the declaration's reference works on a Python copy, which replaces the list."""
+    target = arguments[0]
+    values = [_python(path, a) for a in arguments]
+    if any(
+        isinstance(v, (Dim, Value))
+        for v in values[1:]
+        if declaration.schema.name in ("insert", "pop", "_set_item") and v is values[1]
+    ):
+        return dynamic_lists.run(declaration, arguments, path)
+    result = _guarded(declaration, values)
+    if isinstance(target, ListRef):
+        path.store.lists[target.number] = values[0]
+    else:
+        path.store.dicts[target.number] = values[0]
+    if result is None and declaration.schema.returns:
+        return target
+    return target if result is values[0] else _abstract(path, result)
+
+
+def _evaluate(path: Path, declaration: Declaration, arguments: list[Abstract]) -> Any:
+    """Compute now: strings, known lists and dicts. A run-time value where the op needs a known one is refused."""
+    values = [_python(path, a) for a in arguments]
+    return _abstract(path, _guarded(declaration, values))
+
+
+def _guarded(declaration: Declaration, values: Sequence[Any]) -> Any:
+    from stepwell.dialects.torch.declare import RuntimeFault
+
+    formals = declaration.schema.arguments
+    values = [v if isinstance(v, (list, dict)) else coerce(v, f.type) for v, f in zip(values, formals, strict=True)]
+    try:
+        return declaration.reference(*values)
+    except (IndexError, KeyError, ValueError, ZeroDivisionError, OverflowError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise RuntimeFault(text, type(error).__name__) from None
+    except TypeError as error:
+        raise CannotSpecialize(
+            f"{declaration.schema.qualified_name} on values known at run time only: {error}"
+        ) from None
+
+
+def _python(path: Path, value: Abstract) -> Any:
+    """Containers as Python's own (their elements stay abstract); everything else as it is."""
+    if isinstance(value, ListRef):
+        return list(known_list(path, value))
+    if isinstance(value, DictRef):
+        return dict(path.store.dicts[value.number])
+    return value
+
+
+def _abstract(path: Path, value: Any) -> Abstract:
+    if isinstance(value, list):
+        return new_list(path, [_abstract(path, v) for v in value])
+    if isinstance(value, dict):
+        from stepwell.lowering.torch.specialize.values import fresh_number
+
+        number = fresh_number()
+        path.store.dicts[number] = dict(value)
+        return DictRef(number)
+    if isinstance(value, DType):
+        return value.code
+    return value
+
+
+def _format(path: Path, arguments: list[Abstract]) -> Any:
+    """str.format: now if all fields are known, else a text with run-time fields."""
+    template = known(arguments[0], "a format")
+    fields = [_flat(path, a) for a in arguments[1:]]
+    if isinstance(arguments[1] if len(arguments) == 2 else None, tuple):
+        fields = [_flat(path, a) for a in arguments[1]]
+    if not any(isinstance(f, (Value, Dim)) for f in fields):
+        return template.format(*fields)
+    return Format(template, tuple(fields))
+
+
+def _flat(path: Path, value: Abstract) -> Any:
+    return _python(path, value) if isinstance(value, (ListRef, DictRef)) else value

@@ -1,0 +1,72 @@
+"""Reads a contract function forward: every value as rules see it (facts, numbers, symbolic ints).
+
+Shape rules are deterministic, so running them again over the contract's operations gives back what the
+specializer knew. Symbols come from arguments (torch.symbolic_int and bind_symbolic_shape), from block arguments
+and from results whose sizes no rule gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xdsl.dialects.builtin import AffineMapAttr
+from xdsl.ir import SSAValue
+from xdsl.ir.affine import (
+    AffineBinaryOpExpr,
+    AffineBinaryOpKind,
+    AffineConstantExpr,
+    AffineExpr,
+    AffineSymExpr,
+)
+
+from stepwell.dialects.torch import operations, types
+from stepwell.dialects.torch.declare import TensorInfo
+from stepwell.dialects.torch.sizes import Dim, Size, Symbol
+
+
+def info_of_type(type_: types.ValueTensorType, name: str = "s") -> tuple[TensorInfo, list[tuple[int, Symbol]]]:
+    """Facts of a tensor from its type alone; unknown sizes become fresh symbols, listed with their dimension."""
+    sizes, dtype = type_.known_sizes, type_.known_dtype
+    if sizes is None or dtype is None:
+        raise TypeError(f"a tensor of the contract has rank and dtype, not {type_}")
+    fresh: list[tuple[int, Symbol]] = []
+    found: list[Size] = []
+    for dim, size in enumerate(sizes):
+        if size >= 0:
+            found.append(size)
+            continue
+        symbol = Symbol(name, 0)
+        fresh.append((dim, symbol))
+        found.append(Dim.of(symbol))
+    return TensorInfo(tuple(found), dtype), fresh
+
+
+def bound_sizes(op: operations.BindSymbolicShape, symbols: Mapping[SSAValue, Symbol]) -> tuple[Size, ...]:
+    """The sizes that a torch.bind_symbolic_shape gives its tensor."""
+    attribute = op.properties["shape_expressions"]
+    assert isinstance(attribute, AffineMapAttr)
+    own = [symbols[v] for v in op.operands[1:]]
+    return tuple(size_of_expression(e, own) for e in attribute.data.results)
+
+
+def size_of_expression(expression: AffineExpr, symbols: list[Symbol]) -> Size:
+    """An affine expression over symbols as a symbolic size."""
+    if isinstance(expression, AffineConstantExpr):
+        return expression.value
+    if isinstance(expression, AffineSymExpr):
+        return Dim.of(symbols[expression.position])
+    if isinstance(expression, AffineBinaryOpExpr):
+        left = size_of_expression(expression.lhs, symbols)
+        right = size_of_expression(expression.rhs, symbols)
+        if expression.kind == AffineBinaryOpKind.Add:
+            return left + right
+        if expression.kind == AffineBinaryOpKind.Mul:
+            return left * right
+        if expression.kind == AffineBinaryOpKind.FloorDiv:
+            return left // right
+    raise TypeError(f"{expression} is no size")
+
+
+Known = dict[SSAValue, Any]
+"""What is known of every value: TensorInfo or a rule's view of a scalar, by value."""
