@@ -1,7 +1,7 @@
 """`cse`: what is computed twice from the same operands is computed once."""
 
 from collections import ChainMap
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable, Mapping, MutableMapping
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -28,9 +28,10 @@ def key_of(op: Operation) -> Key:
     )
 
 
-def region_key(region: Region) -> Key:
-    """A region up to the names of what is defined in it; values from outside count as they are."""
-    numbers: dict[SSAValue, int] = {}
+def region_key(region: Region, known: Mapping[SSAValue, int] | None = None) -> Key:
+    """A region up to the names of what is defined in it; values from outside count as they are, or by the
+    numbers that `known` gives them."""
+    numbers: dict[SSAValue, int] = {} if known is None else dict(known)
     parts: list[Hashable] = []
     for block in region.blocks:
         for argument in block.args:
@@ -43,9 +44,8 @@ def region_key(region: Region) -> Key:
             for result in op.results:
                 numbers[result] = len(numbers)
                 parts.append(result.type)
-            if op.regions:
-                # Rare below a generic: such an op is only equal to itself.
-                parts.append(id(op))
+            for inner in op.regions:
+                parts.append(region_key(inner, numbers))
     return tuple(parts)
 
 

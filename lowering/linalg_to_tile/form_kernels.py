@@ -1,0 +1,84 @@
+"""`form-kernels`: from linalg ops to kernels and launches, with a schedule for each kernel.
+
+%m = linalg.generic (matmul) ...            %r = tile.launch @matmul_0(%x, %w, %b)
+%r = linalg.generic (add bias, relu) ...    tile.kernel @matmul_0(...) {schedule = {template = "matmul", ...}}
+"""
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import tensor
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
+from xdsl.dialects.linalg.ops import FillOp
+from xdsl.ir import Block, Operation
+
+from stepwell.dialects.target import Target
+from stepwell.lowering.linalg.dce import sweep
+from stepwell.lowering.linalg_to_tile.groups import Group, Grouping, Kind
+from stepwell.lowering.linalg_to_tile.kernels import Kernels
+from stepwell.lowering.linalg_to_tile.schedule import schedule
+from stepwell.lowering.pass_ import Pass
+
+VIEWS = (tensor.ExpandShapeOp, tensor.CollapseShapeOp, tensor.ExtractSliceOp, tensor.CastOp)
+"""Ops that only look at a tensor; they may stand anywhere between it and their readers."""
+
+
+def sink_views(block: Block) -> None:
+    """Move every view down to its first reader, so that it closes no group before it has to."""
+    op = block.last_op
+    while op is not None:
+        before = op.prev_op
+        if isinstance(op, VIEWS):
+            _sink(op, block)
+        op = before
+
+
+def _sink(op: Operation, block: Block) -> None:
+    readers = {block.find_ancestor_op_in_block(use.operation) for use in op.results[0].uses}
+    following = op.next_op
+    while following is not None and following not in readers:
+        following = following.next_op
+    if following is not None and following is not op.next_op:
+        block.detach_op(op)
+        block.insert_op_before(op, following)
+
+
+def form_block(block: Block, kernels: Kernels, target: Target) -> None:
+    """Turn the linalg ops of a block, and of the regions in it, into launches."""
+    for op in block.ops:
+        if not op.name.startswith("linalg."):
+            for region in op.regions:
+                for inner in region.blocks:
+                    form_block(inner, kernels, target)
+    sink_views(block)
+    groups = Grouping(block).groups
+    decided = [(group, schedule(group, target)) for group in groups]
+    for group, chosen in decided:
+        kernels.launch(group, chosen)
+    for op in list(block.ops):
+        if isinstance(op, FillOp) and op.results[0].first_use is not None:
+            fill = Group(Kind.MAP, [op])
+            kernels.launch(fill, schedule(fill, target))
+
+
+@dataclass(frozen=True)
+class FormKernels(Pass):
+    """Group linalg ops into kernels with schedules for a target, and launch them from the functions.
+    After: no linalg op stands outside a kernel, and equal kernels exist once."""
+
+    name = "form-kernels"
+    target: Target
+
+    def apply(self, module: ModuleOp, context: Context) -> None:
+        """One walk per block: grouping, then building."""
+        kernels = Kernels()
+        functions = [op for op in module.ops if isinstance(op, FuncOp)]
+        for function in functions:
+            for block in function.body.blocks:
+                form_block(block, kernels, self.target)
+                sweep(block)
+        if functions:
+            first = functions[0].parent
+            assert first is not None
+            first.insert_ops_before(kernels.kernels, functions[0])

@@ -1,0 +1,223 @@
+"""The cost model: which template a group gets, and the sizes in its schedule.
+
+Numbers come from the target (vector width, registers, caches, cores) and from static sizes; a size known only at
+run time counts as ASSUMED. Throughputs are those of one core of a present machine at CLOCK; they only have to be
+right within a factor of two or so, since they decide what is worth sharing among threads.
+
+Register tiles: with R vector registers, an `mr x (v vectors)` tile of accumulators needs `mr * v` registers, v
+for a row of B, and one for the broadcast element of A. So mr = (R - v - 1) / v: 6 x 2 vectors with 16 registers,
+14 x 2 with 32; with fewer rows than that the tile gets wider. The same for convolutions, where `ow` columns
+stand for rows and `cob` channel blocks for vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import (
+    AnyFloat,
+    BFloat16Type,
+    DictionaryAttr,
+    Float16Type,
+    IntegerType,
+    TensorType,
+)
+from xdsl.dialects.linalg.ops import GenericOp
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir.affine import AffineDimExpr
+
+from stepwell.dialects.target import Target
+from stepwell.dialects.tile import schedule_of
+from stepwell.lowering.analysis.affine import linear, positions
+from stepwell.lowering.analysis.cost import element_cost
+from stepwell.lowering.linalg import structure
+from stepwell.lowering.linalg.structure import DYNAMIC, Contraction, Convolution
+from stepwell.lowering.linalg_to_tile.groups import Group, Kind
+
+ASSUMED = 32
+"""What a size counts as that is only known at run time."""
+
+CLOCK = 3000.0
+"""Cycles per microsecond."""
+
+BYTES_PER_US = 10_000.0
+"""What one core streams from memory."""
+
+VECTOR_OPS_PER_CYCLE = 2.0
+
+WORTH_SHARING_US = 20.0
+"""Less work than this is done by one thread: sharing costs a barrier, and cold caches."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A template and the values of its keys (see stepwell.dialects.tile.SCHEDULES)."""
+
+    template: str
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def attribute(self) -> DictionaryAttr:
+        """As the attribute of a kernel."""
+        return schedule_of(self.template, **dict(self.sizes))
+
+
+def schedule(group: Group, target: Target) -> Schedule:
+    """The schedule of a group."""
+    parallel = int(microseconds(group, target) > WORTH_SHARING_US and target.cores > 1)
+    leader = group.members[0]
+    if isinstance(leader, GenericOp):
+        contraction = structure.contraction(leader) if group.kind == Kind.CONTRACTION else None
+        if contraction is not None:
+            return Schedule("matmul", (("parallel", parallel), *matmul_tile(leader, contraction, target)))
+        convolution = structure.convolution(leader) if group.kind == Kind.CONVOLUTION else None
+        if convolution is not None:
+            return _convolution(leader, convolution, parallel, target)
+    template = {Kind.ROWS: "rows", Kind.WINDOW: "window", Kind.MAP: "map"}.get(group.kind, "nest")
+    return Schedule(template, (("parallel", parallel),))
+
+
+# Work ----------------------------------------------------------------------------------------------------------
+
+
+def known(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Sizes with ASSUMED for what is dynamic."""
+    return tuple(ASSUMED if size == DYNAMIC else size for size in sizes)
+
+
+def product(sizes: Sequence[int]) -> int:
+    """The product of sizes, dynamic ones as ASSUMED."""
+    total = 1
+    for size in known(sizes):
+        total *= size
+    return total
+
+
+def bits(element: Attribute) -> int:
+    """The width of an element in memory."""
+    if isinstance(element, IntegerType):
+        return max(8, element.width.data)
+    return int(element.bitwidth) if isinstance(element, AnyFloat) else 64
+
+
+def compute_lanes(op: Operation, target: Target) -> int:
+    """How many elements a vector holds while they are computed (16-bit floats as 32-bit ones)."""
+    kind = op.results[0].type
+    element = kind.element_type if isinstance(kind, TensorType) else kind
+    width = 32 if isinstance(element, (Float16Type, BFloat16Type)) else bits(element)
+    return target.lanes(width)
+
+
+def size_in_bytes(value: SSAValue) -> int:
+    """The size of a tensor."""
+    kind = value.type
+    return product(kind.get_shape()) * bits(kind.element_type) // 8 if isinstance(kind, TensorType) else 0
+
+
+def microseconds(group: Group, target: Target) -> float:
+    """How long one thread needs for a group: computing or streaming, whichever takes longer."""
+    cycles = 0.0
+    touched: set[SSAValue] = set(group.results())
+    for op in group.members:
+        if isinstance(op, GenericOp):
+            per_element = max(1, element_cost(op)) / compute_lanes(op, target) / VECTOR_OPS_PER_CYCLE
+            cycles += product(structure.loop_sizes(op)) * per_element
+            touched.update(v for v in structure.inputs(op) if v.owner not in group.inside)
+    streamed = sum(size_in_bytes(value) for value in touched)
+    return max(cycles / CLOCK, streamed / BYTES_PER_US)
+
+
+# Matrix products -----------------------------------------------------------------------------------------------
+
+
+def register_tile(rows: int, columns: int, lanes: int, registers: int) -> tuple[int, int]:
+    """(rows, vectors) of the tile of accumulators for a `rows x columns` result.
+
+    As many accumulators as fit, wide enough that the loads of B and the broadcasts of A stay below the
+    multiply-adds, and with as few idle rows at the end as possible.
+    """
+    widest = max(1, -(-columns // lanes))
+    preferred = 3 if lanes <= 4 and registers >= 32 else 2
+    best = (1, 1)
+    best_score = 0.0
+    for vectors in range(1, min(widest, 6) + 1):
+        limit = max(1, (registers - vectors - 1) // vectors)
+        for height in range(1, min(limit, rows) + 1):
+            useful = rows / (-(-rows // height) * height) * (widest / (-(-widest // vectors) * vectors))
+            # Each step loads `vectors` and broadcasts `height` for `height * vectors` multiply-adds, two of each
+            # a cycle; chains of additions need eight accumulators to be hidden.
+            busy = min(1.0, height * vectors / (height + vectors)) * min(1.0, height * vectors / 8)
+            score = useful * busy * (1.0 if vectors == preferred else 0.97) * (1 + 0.004 * height * vectors)
+            if score > best_score:
+                best, best_score = (height, vectors), score
+    return best
+
+
+def matmul_tile(op: GenericOp, dims: Contraction, target: Target) -> tuple[tuple[str, int], ...]:
+    """mr and nr of a contraction, and whether operands are packed.
+
+    B is read in rows along n: packed where n is not its innermost dimension, or where so many rows of the result
+    use it that the copy is paid for. A is read in columns of single elements, so its layout matters less.
+    """
+    sizes = known(structure.loop_sizes(op))
+    rows = product([sizes[d] for d in dims.m])
+    columns = product([sizes[d] for d in dims.n])
+    lanes = compute_lanes(op, target)
+    height, vectors = register_tile(rows, columns, lanes, target.registers)
+    return (("mr", height), ("nr", vectors * lanes))
+
+
+# Convolutions --------------------------------------------------------------------------------------------------
+
+
+def _convolution(op: GenericOp, dims: Convolution, parallel: int, target: Target) -> Schedule:
+    sizes = known(structure.loop_sizes(op))
+    lanes = compute_lanes(op, target)
+    columns = sizes[dims.image[-1]]
+    if not is_blocked(op, dims, lanes):
+        return Schedule("nest", (("parallel", parallel),))
+    if dims.is_depthwise:
+        return Schedule("depthwise", (("parallel", parallel), ("ow", min(columns, 6))))
+    blocks = sizes[dims.out_channels[0]] if len(dims.out_channels) > 1 else 1
+    width, count = convolution_tile(columns, blocks, sizes[dims.out_channels[-1]] // lanes, target.registers)
+    return Schedule("conv", (("parallel", parallel), ("ow", width), ("cob", count)))
+
+
+def convolution_tile(columns: int, blocks: int, vectors: int, registers: int) -> tuple[int, int]:
+    """(ow, cob): output columns and channel blocks (of `vectors` vectors) of the tile of accumulators."""
+    best, best_score = (1, 1), 0.0
+    for count in (1, 2, 3, 4):
+        if blocks % count:
+            continue
+        wide = count * max(1, vectors)
+        limit = max(1, (registers - wide - 1) // wide)
+        for width in range(1, min(limit, columns) + 1):
+            useful = columns / (-(-columns // width) * width)
+            busy = min(1.0, width * wide / (width + wide)) * min(1.0, width * wide / 8)
+            score = useful * busy * (1 + 0.004 * width * wide)
+            if score > best_score:
+                best, best_score = (width, count), score
+    return best
+
+
+def is_blocked(op: GenericOp, dims: Convolution, lanes: int) -> bool:
+    """Whether the innermost dimension of the result is a block of channels that fills whole vectors."""
+    out = positions(structure.output_map(op))
+    if not out:
+        return False
+    size = structure.loop_sizes(op)[out[-1]]
+    channel = dims.group[-1:] if dims.is_depthwise else dims.out_channels[-1:]
+    return channel == (out[-1],) and size != DYNAMIC and size % lanes == 0
+
+
+def streams_along(op: GenericOp, loop: int) -> int:
+    """How many operands are contiguous along a loop: lanes should run where most are."""
+    count = 0
+    for attribute in op.indexing_maps.data:
+        results = attribute.data.results
+        if results and isinstance(results[-1], AffineDimExpr) and results[-1].position == loop:
+            count += 1
+        elif results:
+            form = linear(results[-1])
+            count += form is not None and form[0].get(loop) == 1
+    return count
