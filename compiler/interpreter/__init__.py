@@ -4,6 +4,7 @@ native form.
     interpret(module, "forward", [x, 3])        once
     machine = Machine(module, resources)        many calls: functions are translated once
     machine.call("forward", [x, 3])
+    interpret_lowered(module, [x, y])           the llvm level, called through its frame
 
 rules.py says how an op is declared, translate.py how functions become Python, values.py what stands for a value.
 """
@@ -17,6 +18,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 # Each of these modules declares the ops of its dialect; in the order of the stair.
 from stepwell.compiler.interpreter import arith, host, linalg, llvm, math, memref, scf, tensor, vector
+from stepwell.compiler.interpreter.frame import interpret_lowered
 from stepwell.compiler.interpreter.machine import Machine, source_of
 from stepwell.compiler.interpreter.rules import InterpreterError
 from stepwell.compiler.interpreter.values import Array, MemRef
@@ -43,4 +45,4 @@ def interpret(
     return Machine(module, resources).call(entry, arguments, threads=threads)
 
 
-__all__ = ["DECLARED", "InterpreterError", "Machine", "MemRef", "interpret", "source_of"]
+__all__ = ["DECLARED", "InterpreterError", "Machine", "MemRef", "interpret", "interpret_lowered", "source_of"]

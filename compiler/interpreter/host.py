@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from typing import Any
 
 import numpy as np
@@ -26,17 +25,9 @@ from stepwell.compiler.interpreter.values import (
     static_shape,
 )
 from stepwell.dialects import host, tile
+from stepwell.runtime.abi import exception_class
 
 # Leaving.
-
-
-def exception_class(name: str) -> type[BaseException]:
-    """The class of a qualified name: Python's own, else a new subclass of RuntimeError of that name."""
-    module, _, short = name.rpartition(".")
-    found = getattr(builtins, short, None) if module in ("builtins", "") else None
-    if isinstance(found, type) and issubclass(found, BaseException):
-        return found
-    return type(short, (RuntimeError,), {"__module__": module})
 
 
 @rule("host.raise")

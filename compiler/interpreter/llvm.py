@@ -305,10 +305,14 @@ def getelementptr(op: Any) -> Evaluate:
     steps = [size for index, size in zip(raw, sizes, strict=True) if index == llvm.GEP_USE_SSA_VAL]
     if not steps:
         return lambda base: base + fixed
-    if len(steps) == 1:
-        step = steps[0]
-        return lambda base, index: base + index * step + fixed
-    return lambda base, *indices: base + fixed + sum(i * step for i, step in zip(indices, steps, strict=True))
+
+    def address(base: Any, *indices: Any) -> Any:
+        for index, step in zip(indices, steps, strict=True):
+            wide = index.astype(ADDRESS) if isinstance(index, np.ndarray) else int(index)
+            base = base + wide * step
+        return base + fixed
+
+    return address
 
 
 def _alignment(op: Any) -> int:

@@ -117,6 +117,18 @@ class Machine:
             for value, type in zip(out, outputs, strict=True)
         ]
 
+    def call_spmd(
+        self, entry: str, arguments: Sequence[Any], *, threads: int = 1, order: Sequence[int] | None = None
+    ) -> tuple[Any, ...]:
+        """Run a function of the llvm level on each thread of a team, its last argument the thread's number.
+
+        Arguments and results are values as they are held here. Returns thread 0's results.
+        """
+        function = self.namespace[self.function(entry)]
+        team = Team(threads, order)
+        results = team.run(lambda thread: self._guarded(function, thread, [*arguments, np.int32(thread.id)]))
+        return tuple(results)
+
     def _guarded(self, function: Callable[..., Any], thread: Thread, values: list[Any]) -> Any:
         with np.errstate(all="ignore"):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -85,18 +86,36 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:
-    """a * b + c rounded once. f64 is exact unless an intermediate leaves the range of float64."""
+    """a * b + c rounded once."""
     dtype = np.asarray(a).dtype
     if dtype != WIDE:
         wide = [converted(value, WIDE) for value in (a, b, c)]
         return converted(add_round_to_odd(wide[0] * wide[1], wide[2]), dtype)
     high, low = _two_product(a, b)
-    if not np.all(np.isfinite(low)):
-        return a * b + c
     middle_high, middle_low = _two_sum(c, low)
     total, error = _two_sum(high, middle_high)
+    plain = a * b + c
     exact = total + add_round_to_odd(middle_low, error)
-    return np.where(np.isfinite(total), exact, a * b + c)[()]
+    # Plain where it must be for infinities and the sign of zero.
+    result = np.atleast_1d(np.where(np.isfinite(total) & (exact != 0), exact, plain))
+    # Where parts of the product under- or overflow, the sum of parts is not the product.
+    size = np.abs(high)
+    doubtful = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & (a != 0) & (b != 0)
+    doubtful &= (size < 2.0**-900) | (size > 2.0**960) | (np.abs(a) > 2.0**960) | (np.abs(b) > 2.0**960)
+    for place in np.argwhere(np.atleast_1d(doubtful)):
+        at = tuple(place)
+        result[at] = _exact_fma(*[float(np.broadcast_to(value, result.shape)[at]) for value in (a, b, c)])
+    return result.reshape(np.shape(exact))[()]
+
+
+def _exact_fma(a: float, b: float, c: float) -> float:
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if not exact:
+        return a * b + c
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.copysign(math.inf, exact)
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
