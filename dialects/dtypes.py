@@ -51,6 +51,11 @@ class DType:
         return int(self.numpy.itemsize)
 
     @property
+    def title(self) -> str:
+        """The name in torch's messages: Float, Long, BFloat16."""
+        return self.storage.removesuffix("Storage")
+
+    @property
     def is_floating(self) -> bool:
         return self.category == FLOATING
 

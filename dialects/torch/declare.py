@@ -42,6 +42,7 @@ from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.operations import Operator, TorchOperation
 from stepwell.dialects.torch.schema import Argument, Schema, parse_schema
 from stepwell.dialects.torch.sizes import Dim, Size
+from stepwell.dialects.torch.torch_mlir_names import torch_mlir_names
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rule = Callable[..., Any]
@@ -78,6 +79,19 @@ class ScalarInfo:
     kind: str
 
 
+class Undecided(Exception):
+    """A shape rule cannot go on without knowing whether two symbolic sizes are equal (or one of them is 1).
+
+    `left` and `right` are the sizes, `message` what torch would say if they differ. Whoever runs the rule may
+    learn `left == right` (from a run-time check) and run it again.
+    """
+
+    def __init__(self, left: Size, right: Size, message: str) -> None:
+        super().__init__(message)
+        self.left = left
+        self.right = right
+
+
 class RuntimeFault(Exception):
     """A call that torch would refuse when it runs (sizes that do not match, an index out of range).
 
@@ -108,7 +122,10 @@ class Declaration:
     `expand` rewrites it into smaller ops (a composite), `lower` into linalg (a core op): exactly one is set,
     or `evaluate_only` is true for what exists at compile time only (strings, grad mode). `write(b, base,
     value, ...)` gives the base after `value` was stored through the view that the op takes of it. `effects`
-    marks ops that must stay even if their result is unused (random numbers, printing).
+    marks ops that must stay even if their result is unused (random numbers, printing). `inplace` says that
+    ATen has the variant `name_` too; its own declaration is derived, and its `functional` is this one.
+    Of ops that alias: `copies(x, ...)` says that with these arguments the result is a copy after all (`to` with
+    another dtype), `if_contiguous` that it is a view only if self is contiguous, else a copy (`reshape`).
     """
 
     schema: Schema
@@ -124,6 +141,10 @@ class Declaration:
     tolerance: float = 1e-5
     evaluate_only: bool = False
     effects: bool = False
+    inplace: bool = False
+    functional: Declaration | None = None
+    copies: Rule | None = None
+    if_contiguous: bool = False
     source: str = ""
 
     @property
@@ -164,6 +185,7 @@ class Registry:
     def __init__(self) -> None:
         self._by_overload: dict[str, Declaration] = {}
         self._by_name: dict[str, list[Declaration]] = {}
+        self._derived: dict[str, list[Declaration]] = {}
 
     def add(self, declaration: Declaration) -> Declaration:
         """Register; a second declaration of the same overload is an error that names both places."""
@@ -174,15 +196,32 @@ class Registry:
         self._by_overload[key] = declaration
         name = f"{declaration.schema.namespace}::{declaration.schema.name}"
         self._by_name.setdefault(name, []).append(declaration)
+        self._derived.pop(f"{name}_", None)
         return declaration
 
     def find(self, qualified_name: str) -> Declaration | None:
-        """By overload: "aten::add.Tensor"."""
-        return self._by_overload.get(qualified_name)
+        """By overload: "aten::add.Tensor", "aten::add_.Tensor"."""
+        found = self._by_overload.get(qualified_name)
+        if found is None:
+            name, _, overload = qualified_name.partition(".")
+            found = next((d for d in self._inplace_of(name) if d.schema.overload == overload), None)
+        return found
 
     def overloads(self, name: str) -> Sequence[Declaration]:
         """By name without overload ("aten::add"), in order of declaration; empty if unknown."""
-        return self._by_name.get(name, ())
+        derived = self._inplace_of(name)
+        return [*self._by_name.get(name, ()), *derived] if derived else self._by_name.get(name, ())
+
+    def _inplace_of(self, name: str) -> list[Declaration]:
+        """The in-place variants of that name, derived once from the ops without the underscore."""
+        if not name.endswith("_") or name.endswith("__"):
+            return []
+        found = self._derived.get(name)
+        if found is None:
+            found = [inplace_variant(d) for d in self._by_name.get(name[:-1], ()) if d.inplace]
+            if found:
+                self._derived[name] = found
+        return found
 
     def names(self) -> list[str]:
         return sorted(self._by_name)
@@ -196,41 +235,98 @@ class Registry:
 
 OPS = Registry()
 
-_FIELDS = ("infer", "reference", "expand", "lower", "gradient", "write", "samples")
+_RULES = ("infer", "reference", "expand", "lower", "gradient", "write", "samples", "copies")
 
 
-def op(
+def declare(
     *schemas: str,
-    torch_mlir: bool = True,
-    tolerance: float = 1e-5,
-    evaluate_only: bool = False,
-    effects: bool = False,
+    infer: Rule,
+    reference: Rule,
+    doc: str = "",
     registry: Registry = OPS,
-) -> Callable[[type], type]:
+    source: str = "",
+    **options: Any,
+) -> None:
+    """Declare overloads by their rules: what tables of ops are made with. Options are fields of Declaration."""
+    for text in schemas:
+        schema = parse_schema(text)
+        registry.add(
+            Declaration(
+                schema=schema,
+                doc=doc.strip(),
+                infer=infer,
+                reference=reference,
+                source=source or f"{reference.__module__} ({schema.name})",
+                **{"torch_mlir": schema.operation_name in torch_mlir_names(), **options},
+            )
+        )
+
+
+def op(*schemas: str, registry: Registry = OPS, **options: Any) -> Callable[[type], type]:
     """Declare the overloads of these schemas by the static methods of a class (see the module's text).
 
-    torch_mlir: False for ops that torch-mlir's dialect has no name for; they print as `torch.operator`.
-    tolerance: relative (and absolute) tolerance of compiled float32 results against `reference`.
+    Options are fields of Declaration: `tolerance` (relative and absolute, of compiled float32 results against
+    `reference`), `evaluate_only`, `effects`, `inplace`. `torch_mlir`, False for ops that print as
+    `torch.operator` because torch-mlir's dialect has no name for them, is known from the name.
     """
 
-    def declare(cls: type) -> type:
-        rules: dict[str, Any] = {name: getattr(cls, name, None) for name in _FIELDS}
-        for text in schemas:
-            registry.add(
-                Declaration(
-                    schema=parse_schema(text),
-                    doc=(cls.__doc__ or "").strip(),
-                    torch_mlir=torch_mlir,
-                    tolerance=tolerance,
-                    evaluate_only=evaluate_only,
-                    effects=effects,
-                    source=f"{cls.__module__}.{cls.__qualname__}",
-                    **rules,
-                )
-            )
+    def add(cls: type) -> type:
+        rules: dict[str, Any] = {name: getattr(cls, name, None) for name in _RULES}
+        declare(
+            *schemas,
+            doc=cls.__doc__ or "",
+            registry=registry,
+            source=f"{cls.__module__}.{cls.__qualname__}",
+            **rules,
+            **options,
+        )
         return cls
 
-    return declare
+    return add
+
+
+def inplace_variant(base: Declaration) -> Declaration:
+    """The declaration of `name_`, from that of `name`: the same rules, but size and dtype stay self's."""
+    schema = base.schema
+    head, _, tail = schema.text.partition("(")
+    name, dot, overload = head.partition(".")
+    first = schema.arguments[0]
+    tail = tail.replace(f"Tensor {first.name}", "Tensor(a!) self", 1)
+    text = f"{name}_{dot}{overload}({tail.rpartition('->')[0]}-> Tensor(a!)"
+    parsed = parse_schema(text)
+
+    def infer(x: TensorInfo, *arguments: Any) -> TensorInfo:
+        result = base.infer(x, *arguments)
+        if result.sizes != x.sizes:
+            raise RuntimeFault(
+                f"output with shape {shape_text(x.sizes)} doesn't match the broadcast shape {shape_text(result.sizes)}"
+            )
+        if result.dtype.category > x.dtype.category:
+            raise RuntimeFault(
+                f"result type {result.dtype.title} can't be cast to the desired output type {x.dtype.title}"
+            )
+        return x
+
+    def reference(x: Array, *arguments: Any) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(base.reference(x, *arguments)).astype(x.dtype)
+
+    return Declaration(
+        schema=parsed,
+        doc=base.doc,
+        infer=infer,
+        reference=reference,
+        samples=base.samples,
+        torch_mlir=parsed.operation_name in torch_mlir_names(),
+        tolerance=base.tolerance,
+        functional=base,
+        source=base.source,
+    )
+
+
+def shape_text(sizes: Iterable[Size]) -> str:
+    """Sizes as torch's messages show them: [2, 3]."""
+    return f"[{', '.join(map(str, sizes))}]"
 
 
 class DeclaredOperation(TorchOperation):

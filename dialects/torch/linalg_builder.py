@@ -243,6 +243,17 @@ class LinalgBuilder(Emitter):
         )
         return Tensor(self.add(operation).results[0], tuple(sizes), dtype)
 
+    def pointwise(
+        self,
+        body: Callable[[BodyBuilder, list[Scalar]], Scalar],
+        tensors: Sequence[Tensor],
+        sizes: Sequence[Size],
+        dtype: DType,
+    ) -> Tensor:
+        """body(at, elements) at every position of `sizes`, to which the tensors broadcast; nothing is cast."""
+        maps = [broadcast_map(t.sizes, sizes) for t in tensors]
+        return self.generic(tensors, maps, [PARALLEL] * len(sizes), sizes, dtype, body, rank=len(sizes))
+
     def elementwise(
         self,
         body: Body,

@@ -118,7 +118,9 @@ def match(
             return f"argument {formal.name!r} is {formal.type}, not {_name(actual)}"
         sources.append(source)
     limit = sum(not f.keyword_only for f in formals)
-    if len(positional) > limit:
+    if declaration.schema.variadic:
+        sources.extend(range(limit, len(positional)))
+    elif len(positional) > limit:
         return f"it takes {limit} positional arguments, not {len(positional)}"
     if used < len(keywords):
         unknown = next(k for k in keywords if k not in {f.name for f in formals})

@@ -235,21 +235,36 @@ class Scalar:
         """Division rounded towards zero (C's); floats are divided, then truncated."""
         if self.dtype.category == FLOATING:
             return (self / other).math("trunc")
-        cls = arith.DivSIOp if self.dtype.is_signed else arith.DivUIOp
-        return self._make(self.at.op(cls, [self.value, self.lift(other).value], self.value.type))
+        if not self.dtype.is_signed:
+            return self._make(self.at.op(arith.DivUIOp, [self.value, self.lift(other).value], self.value.type))
+        right, negated = self._divisor(other)
+        quotient = self._make(self.at.op(arith.DivSIOp, [self.value, right.value], self.value.type))
+        return quotient if negated is None else negated.select(-self, quotient)
+
+    def _divisor(self, other: Operand) -> tuple[Scalar, Scalar | None]:
+        """A divisor for divsi and remsi, whose overflow (the smallest integer by -1) traps on x86: 1 in place of
+        -1, and whether it was -1 (None: it is known and is not).
+        """
+        if not isinstance(other, Scalar) and other != -1:
+            return self.lift(other), None
+        right = self.lift(other)
+        negated = right.compare("eq", -1)
+        return negated.select(right.lift(1), right), negated
 
     def truncated_remainder(self, other: Operand) -> Scalar:
         """C's % (fmod): the sign is the dividend's."""
         right = self.lift(other)
         if self.dtype.category == FLOATING:
             return self._make(self.at.op(core.RemFOp, [self.value, right.value], self.value.type, _NO_FASTMATH))
-        cls = arith.RemSIOp if self.dtype.is_signed else arith.RemUIOp
-        return self._make(self.at.op(cls, [self.value, right.value], self.value.type))
+        if not self.dtype.is_signed:
+            return self._make(self.at.op(arith.RemUIOp, [self.value, right.value], self.value.type))
+        divisor, _ = self._divisor(other)
+        return self._make(self.at.op(arith.RemSIOp, [self.value, divisor.value], self.value.type))
 
     def remainder(self, other: Operand) -> Scalar:
         """Python's %: the sign is the divisor's."""
         right = self.lift(other)
-        rest = self.truncated_remainder(right)
+        rest = self.truncated_remainder(other)
         if self.dtype.category == INTEGER and not self.dtype.is_signed:
             return rest
         wrong_sign = rest.compare("ne", 0) & (rest.compare("lt", 0) ^ right.compare("lt", 0))
@@ -265,7 +280,7 @@ class Scalar:
             rounded = (quotient - quotient.math("floor")).compare("gt", 0.5)
             result = quotient.math("floor") + rounded.select(1.0, right.lift(0.0))
             return right.compare("eq", 0.0).select(self / right, result)
-        quotient = self.truncated_divide(right)
+        quotient = self.truncated_divide(other)
         if not self.dtype.is_signed:
             return quotient
         rest = self - quotient * right

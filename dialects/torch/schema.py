@@ -56,6 +56,8 @@ class Schema:
     arguments: tuple[Argument, ...]
     returns: tuple[Type, ...]
     text: str
+    variadic: bool = False
+    """True for `...`: any further arguments may follow (aten::format)."""
 
     @cached_property
     def qualified_name(self) -> str:
@@ -95,10 +97,18 @@ def parse_schema(text: str) -> Schema:
     if arrow is None:
         raise SchemaError(f"'->' expected after the arguments: {text!r}")
     returns = _returns(text, arrow.end())
-    return Schema(head[1] or "aten", head[2], head[3] or "", arguments, returns, text.strip())
+    variadic = "..." in text[: arrow.start()]
+    return Schema(head[1] or "aten", head[2], head[3] or "", arguments, returns, text.strip(), variadic)
+
+
+_PARAMETRIC = ("Dict", "Future", "Await", "RRef")
+_TUPLE = re.compile(r"\s*\([^()]*\)(?P<list>\[\])?(?:\((?P<alias>[^)]*)\))?(?P<opt>\?)?")
 
 
 def _type(text: str, position: int) -> tuple[Type, int]:
+    nested = _TUPLE.match(text, position)
+    if nested is not None:
+        return Type("Tuple", nested["list"] is not None, None, nested["opt"] is not None), nested.end()
     match = _TYPE.match(text, position)
     if match is None:
         raise SchemaError(f"a type expected at {text[position:]!r}")
@@ -109,12 +119,13 @@ def _type(text: str, position: int) -> tuple[Type, int]:
         list_size=int(size) if size else None,
         optional=match["opt"] is not None,
         element_optional=match["eo"] is not None,
-        alias=match["alias"] or match["alias2"],
+        alias=match["alias2"] if match["base"] in _PARAMETRIC else match["alias"] or match["alias2"],
     )
     return type_, match.end()
 
 
 _SEPARATOR = re.compile(r"\s*([,)])")
+_DOTS = re.compile(r"\s*\.\.\.\s*\)")
 _STAR = re.compile(r"\s*\*\s*,")
 _ARGUMENT_NAME = re.compile(r"\s*(\w+)")
 _DEFAULT = re.compile(r"\s*=\s*(\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^,)\s]+)")
@@ -130,6 +141,9 @@ def _arguments(text: str, position: int) -> tuple[tuple[Argument, ...], int]:
         star = _STAR.match(text, position)
         if star:
             keyword_only, position = True, star.end()
+        rest = _DOTS.match(text, position)
+        if rest:
+            return tuple(arguments), rest.end()
         type_, position = _type(text, position)
         name = _ARGUMENT_NAME.match(text, position)
         if name is None:
@@ -158,7 +172,7 @@ def _default(text: str, type_: Type) -> object:
     if text in _WORDS:
         return _WORDS[text]
     if text[0] in "\"'":
-        return text[1:-1]
+        return text[1:-1].encode().decode("unicode_escape")
     if text[0] == "[":
         items = [t.strip() for t in text[1:-1].split(",") if t.strip()]
         return [_default(t, Type(type_.base)) for t in items]

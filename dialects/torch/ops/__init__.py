@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-FAMILIES = ("pointwise", "normalization")
+FAMILIES: tuple[str, ...] = (
+    "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "normalization",
+)  # fmt: skip
 
 
 def declare_all() -> None:
