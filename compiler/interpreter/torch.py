@@ -119,7 +119,7 @@ def _functional(declaration: Declaration) -> Declaration:
         found = OPS.find(name + (f".{schema.overload}" if schema.overload else ""))
     if found is None:
         raise UnsupportedError(f"{schema.qualified_name} has no functional form")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def convert(value: Any, formal: Type) -> Any:
