@@ -1,0 +1,224 @@
+"""What a call looks like to the compiler: its structure, the values that native code takes, and its sizes.
+
+The first call of a structure compiles for its exact sizes and ints. A later call that differs gets a variant in
+which what differed is symbolic, so a batch size that varies costs one more compilation, ever. Sizes 0 and 1 stay
+exact (they broadcast), bools, strings and None always do, floats are always run-time values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SMALLEST_SYMBOLIC = 2
+"""A symbolic size is at least this; 0 and 1 have variants of their own."""
+
+
+@dataclass
+class Call:
+    """One call, taken apart.
+
+    key: structure, dtypes, ranks and exact values; two calls of equal key differ in `numbers` only.
+    leaves: arrays and floats and ints, in order. numbers: sizes of the arrays and ints, in order.
+    """
+
+    key: tuple[Any, ...]
+    leaves: list[Any]
+    numbers: tuple[int, ...]
+
+
+class Reader:
+    """Takes arguments apart. One per call."""
+
+    def __init__(self) -> None:
+        self.leaves: list[Any] = []
+        self.numbers: list[int] = []
+        self.foreign = False
+        """True once a torch tensor was seen: results are given back as torch tensors."""
+
+    def read(self, value: Any, name: str) -> Any:
+        """The key of a value; arrays and run-time numbers are added to leaves. TypeError names the argument."""
+        kind = type(value)
+        if kind is np.ndarray:
+            return self._array(value, name)
+        if value is None or kind is bool or kind is str:
+            return (kind.__name__, value)
+        if kind is int:
+            self.leaves.append(value)
+            self.numbers.append(value)
+            return "int"
+        if kind is float:
+            self.leaves.append(value)
+            return "float"
+        return self._other(value, name)
+
+    def _array(self, value: np.ndarray[Any, Any], name: str) -> Any:
+        self.leaves.append(value)
+        self.numbers.extend(value.shape)
+        return ("tensor", value.dtype.name, value.ndim)
+
+    def _other(self, value: Any, name: str) -> Any:
+        if isinstance(value, tuple):
+            return ("tuple", *(self.read(v, f"{name}[{i}]") for i, v in enumerate(value)))
+        if isinstance(value, list):
+            return ("list", *(self.read(v, f"{name}[{i}]") for i, v in enumerate(value)))
+        if isinstance(value, dict):
+            return ("dict", *((k, self.read(v, f"{name}[{k!r}]")) for k, v in value.items()))
+        if isinstance(value, (np.bool_, np.integer, np.floating)):
+            return self.read(value.item(), name)
+        if is_torch_tensor(value):
+            self.foreign = True
+            return self._array(value.detach().numpy(), name)
+        if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+            return self._array(np.asarray(value), name)
+        raise TypeError(f"argument {name!r} is a {type(value).__name__}, which is neither a tensor nor a number")
+
+
+def is_torch_tensor(value: Any) -> bool:
+    """True for torch.Tensor and its subclasses, without importing torch."""
+    return any(c.__module__ == "torch" and c.__name__ == "Tensor" for c in type(value).__mro__)
+
+
+def take_apart(names: Sequence[str], values: Sequence[Any]) -> tuple[Call, bool]:
+    """The Call of these arguments (and state), and whether results go back as torch tensors."""
+    reader = Reader()
+    key = tuple(reader.read(v, n) for n, v in zip(names, values, strict=True))
+    return Call(key, reader.leaves, tuple(reader.numbers)), reader.foreign
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which numbers a variant fixes and which it leaves open: an int, or the name of a symbol."""
+
+    parts: tuple[int | str, ...]
+
+    def fits(self, numbers: Sequence[int], is_size: Sequence[bool]) -> bool:
+        """True if a call with these numbers may use the variant: equal symbols have equal values."""
+        seen: dict[str, int] = {}
+        for part, number, size in zip(self.parts, numbers, is_size, strict=True):
+            if isinstance(part, int):
+                if part != number:
+                    return False
+            elif (size and number < SMALLEST_SYMBOLIC) or seen.setdefault(part, number) != number:
+                return False
+        return True
+
+
+def generalise(numbers: Sequence[int], is_size: Sequence[bool], earlier: Sequence[tuple[int, ...]]) -> Pattern:
+    """The pattern of a new variant: what differed from earlier calls becomes symbolic.
+
+    Positions that have always had equal values share a symbol.
+    """
+    names: dict[tuple[int, ...], str] = {}
+    parts: list[int | str] = []
+    for position, number in enumerate(numbers):
+        column = (number, *(e[position] for e in earlier))
+        exact = all(v == number for v in column) or (is_size[position] and number < SMALLEST_SYMBOLIC)
+        parts.append(number if exact else names.setdefault((*column, is_size[position]), f"s{len(names)}"))
+    return Pattern(tuple(parts))
+
+
+def size_flags(key: tuple[Any, ...]) -> list[bool]:
+    """For each of a call's numbers whether it is a size (True) or an int argument (False)."""
+    flags: list[bool] = []
+    _flags(key, flags)
+    return flags
+
+
+def _flags(key: Any, flags: list[bool]) -> None:
+    if key == "int":
+        flags.append(False)
+    elif isinstance(key, tuple):
+        if key and key[0] == "tensor":
+            flags.extend([True] * key[2])
+            return
+        if key and key[0] == "dict":
+            for _, value in key[1:]:
+                _flags(value, flags)
+            return
+        for part in key:
+            if not isinstance(part, str) or part == "int":
+                _flags(part, flags)
+
+
+@dataclass
+class Variants:
+    """All variants of one structure: patterns with what was compiled for them, and the calls seen."""
+
+    is_size: list[bool]
+    compiled: list[tuple[Pattern, Any]] = field(default_factory=list)
+    calls: list[tuple[int, ...]] = field(default_factory=list)
+    exact: dict[tuple[int, ...], Any] = field(default_factory=dict)
+
+    def find(self, numbers: tuple[int, ...]) -> Any | None:
+        """What was compiled for a call with these numbers, or None."""
+        found = self.exact.get(numbers)
+        if found is not None:
+            return found
+        for pattern, compiled in self.compiled:
+            if pattern.fits(numbers, self.is_size):
+                if len(self.exact) > 64:
+                    self.exact.clear()
+                self.exact[numbers] = compiled
+                return compiled
+        return None
+
+    def pattern(self, numbers: tuple[int, ...]) -> Pattern:
+        """The pattern to compile for a call that no variant fits."""
+        made = generalise(numbers, self.is_size, self.calls)
+        self.calls.append(numbers)
+        return made
+
+    def add(self, pattern: Pattern, compiled: Any) -> None:
+        self.compiled.append((pattern, compiled))
+
+
+def describe(key: tuple[Any, ...], pattern: Pattern) -> str:
+    """A signature in words: `(float32[s0, 64], 16000)`."""
+    numbers = iter(pattern.parts)
+    return f"({', '.join(_describe(k, numbers) for k in key)})"
+
+
+def _describe(key: Any, numbers: Any) -> str:
+    if key == "int":
+        return str(next(numbers))
+    if key == "float":
+        return "float"
+    if key[0] == "tensor":
+        return f"{key[1]}[{', '.join(str(next(numbers)) for _ in range(key[2]))}]"
+    if key[0] in ("tuple", "list"):
+        return f"{key[0]}({', '.join(_describe(k, numbers) for k in key[1:])})"
+    if key[0] == "dict":
+        return "{" + ", ".join(f"{k!r}: {_describe(v, numbers)}" for k, v in key[1:]) + "}"
+    return repr(key[1])
+
+
+def facts_of(key: tuple[Any, ...], pattern: Pattern, symbol: Mapping[str, Any]) -> list[Any]:
+    """The specializer's view of every argument (see `specialize`), with `symbol` giving symbolic ints."""
+    numbers = iter(pattern.parts)
+    return [_fact(k, numbers, symbol) for k in key]
+
+
+def _fact(key: Any, numbers: Any, symbol: Mapping[str, Any]) -> Any:
+    from stepwell.dialects import dtypes
+    from stepwell.dialects.torch.declare import ScalarInfo, TensorInfo
+
+    if key == "int":
+        part = next(numbers)
+        return part if isinstance(part, int) else ScalarInfo("int")
+    if key == "float":
+        return ScalarInfo("float")
+    if key[0] == "tensor":
+        sizes = [next(numbers) for _ in range(key[2])]
+        dtype = dtypes.from_numpy(np.dtype(key[1]))
+        return TensorInfo(tuple(s if isinstance(s, int) else symbol[s] for s in sizes), dtype)
+    if key[0] == "tuple":
+        return tuple(_fact(k, numbers, symbol) for k in key[1:])
+    if key[0] == "list":
+        return [_fact(k, numbers, symbol) for k in key[1:]]
+    if key[0] == "dict":
+        return {k: _fact(v, numbers, symbol) for k, v in key[1:]}
+    return key[1]
