@@ -14,4 +14,9 @@ from stepwell.dialects.torch.types import TYPES
 
 _ops.declare_all()
 
-Torch = Dialect("torch", [*OPERATIONS, *(operation_class(d) for d in OPS if d.torch_mlir)], list(TYPES))
+_FORMS = {operation.name for operation in OPERATIONS}
+"""Names with a form of their own; their declarations (prim::unchecked_cast, ...) serve resolution only."""
+
+_DECLARED = [operation_class(d) for d in OPS if d.torch_mlir and d.schema.operation_name not in _FORMS]
+
+Torch = Dialect("torch", [*OPERATIONS, *_DECLARED], list(TYPES))
