@@ -7,7 +7,7 @@ the specializer and the fallback for programs that have no static form.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from xdsl.dialects import func
@@ -22,6 +22,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Block, Operation, SSAValue
 
 from stepwell.compiler.interpreter.rules import locations
+from stepwell.compiler.objects import ScriptObject
 from stepwell.dialects import dtypes
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.dtypes import BY_CODE, DType
@@ -31,13 +32,6 @@ from stepwell.dialects.torch.schema import Type
 from stepwell.runtime.abi import exception_class
 
 
-class Object(Protocol):
-    """What the interpreter needs of a module or class instance."""
-
-    class_name: str
-    attributes: dict[str, Any]
-
-
 class RawMachine:
     """The functions and classes of one raw module.
 
@@ -45,7 +39,7 @@ class RawMachine:
     """
 
     def __init__(
-        self, module: ModuleOp, resources: Mapping[str, Any], create: Callable[[str], Object] | None = None
+        self, module: ModuleOp, resources: Mapping[str, Any], create: Callable[[str], ScriptObject] | None = None
     ) -> None:
         self.resources = resources
         self.create = create
@@ -269,7 +263,7 @@ def _create(machine: RawMachine, op: Operation, env: Env) -> None:
 
 def _call_method(machine: RawMachine, op: Operation, env: Env) -> None:
     owner = env[op.operands[0]]
-    name = machine.methods[owner.class_name][_text(op, "name")]
+    name = machine.methods[owner.cls.name][_text(op, "name")]
     _bind(op, machine.call(name, [env[v] for v in op.operands]), env)
 
 
