@@ -31,12 +31,12 @@ from xdsl.ir.affine import (
 )
 
 from stepwell.dialects.diagnostics import Error
-from stepwell.lowering.analysis.affine import ZERO, compose, inverse, normal, positions, substitute
+from stepwell.lowering.analysis.affine import ZERO, compose, inverse, normal, positions
 from stepwell.lowering.analysis.cost import element_cost
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.edit import Editor, fused_location, remove, replace
 from stepwell.lowering.linalg.generics import Draft, element_type
-from stepwell.lowering.linalg.shapes import RESHAPES, groups_of, shape_of, static_slice
+from stepwell.lowering.linalg.shapes import RESHAPES, expand, groups_of, is_static, shape_of, static_slice
 from stepwell.lowering.pass_ import Pass
 
 FREE_COST = 2
@@ -70,6 +70,7 @@ def merged(producer: GenericOp, result: int, consumer: GenericOp, operand: int) 
     if not draft.has_all_loops() or len(draft.inputs) > MOST_INPUTS:
         return None
     _insert_body(producer, result, draft.block, operand, arguments, loops.results)
+    draft.merge_equal_inputs()
     draft.location = fused_location(producer.location, consumer.location)
     return draft.build()
 
@@ -136,14 +137,14 @@ def index_value(expression: AffineExpr, before: Operation) -> SSAValue:
 # Reading through views -----------------------------------------------------------------------------------------
 
 
-def read_through(value: SSAValue, read: AffineMap, only_plain: bool) -> tuple[SSAValue, AffineMap] | None:
+def read_through(value: SSAValue, read: AffineMap, only_plain: bool, edit: Editor) -> tuple[SSAValue, AffineMap] | None:
     """The tensor behind a slice or a reshape by ones, and the map that reads the same elements of it.
 
     `only_plain`: the map must stay as plain as it is (no offsets and strides).
     """
     owner = value.owner
     if isinstance(owner, tensor.ExtractSliceOp) and not only_plain:
-        return _read_slice(owner, read)
+        return _read_slice(owner, read, edit)
     if not isinstance(owner, RESHAPES):
         return None
     source = owner._operands[0]
@@ -164,15 +165,36 @@ def read_through(value: SSAValue, read: AffineMap, only_plain: bool) -> tuple[SS
     return source, AffineMap(read.num_dims, 0, tuple(results))
 
 
-def _read_slice(op: tensor.ExtractSliceOp, read: AffineMap) -> tuple[SSAValue, AffineMap] | None:
+def _read_slice(op: tensor.ExtractSliceOp, read: AffineMap, edit: Editor) -> tuple[SSAValue, AffineMap] | None:
+    """A static slice as a map. In a map a plain loop means a whole dimension, so the start of a dimension must
+    be written otherwise: a slice of size 1 by its constant position; one of equal chunks by splitting the
+    dimension into chunks; any other prefix has no map."""
     found = static_slice(op)
-    if found is None or len(found[0]) != len(read.results):
+    source = op._operands[0]
+    if found is None or len(found[0]) != len(read.results) or not is_static(source):
         return None
-    results = [
-        normal(substitute(AffineDimExpr(0), (e,)) * stride + offset)
-        for e, offset, stride in zip(read.results, found[0], found[2], strict=True)
-    ]
-    return op._operands[0], AffineMap(read.num_dims, 0, tuple(results))
+    results: list[AffineExpr] = []
+    groups: list[tuple[int, ...]] = []
+    shape: list[int] = []
+    for e, offset, size, stride, whole in zip(read.results, *found, shape_of(source), strict=True):
+        chunk = stride == 1 and 1 < size < whole and offset % size == 0 and whole % size == 0
+        if chunk:
+            results += [AffineConstantExpr(offset // size), e]
+            groups.append((len(shape), len(shape) + 1))
+            shape += [whole // size, size]
+            continue
+        if size == 1:
+            e = AffineConstantExpr(offset)
+        elif size != whole:
+            e = normal(e * stride + offset)
+            if isinstance(e, AffineDimExpr):
+                return None
+        results.append(e)
+        groups.append((len(shape),))
+        shape.append(whole)
+    if len(shape) > len(groups):
+        source = expand(source, tuple(groups), shape, edit)
+    return source, AffineMap(read.num_dims, 0, tuple(results))
 
 
 # Deciding ------------------------------------------------------------------------------------------------------
@@ -237,7 +259,8 @@ def fuse_into(consumer: GenericOp, limit: int) -> GenericOp:
         if changed is None:
             index += 1
         else:
-            consumer = changed
+            # An input that was read twice may now be read once: look at all of them again.
+            consumer, index = changed, 0
     return consumer
 
 
@@ -255,7 +278,8 @@ def _fuse_input(consumer: GenericOp, index: int, limit: int) -> GenericOp | None
         return _take(merged(owner, result, consumer, index), consumer, owner)
     if owner.name in ("linalg.fill", "tensor.from_elements"):
         return _use_scalar(consumer, index, owner)
-    view = read_through(value, consumer.indexing_maps.data[index].data, takes_only_views(consumer))
+    read = consumer.indexing_maps.data[index].data
+    view = read_through(value, read, takes_only_views(consumer), Editor(consumer))
     if view is None:
         return None
     draft = Draft.of(consumer)

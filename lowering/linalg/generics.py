@@ -71,6 +71,18 @@ class Draft:
         del self.inputs[index], self.maps[index]
         self.block.erase_arg(self.block.args[index])
 
+    def merge_equal_inputs(self) -> bool:
+        """Read inputs with equal maps once. True where there were any."""
+        changed = False
+        for index in reversed(range(1, len(self.inputs))):
+            value, map_ = self.inputs[index], self.maps[index]
+            twin = next((i for i in range(index) if self.inputs[i] is value and self.maps[i] == map_), None)
+            if twin is not None:
+                self.block.args[index].replace_all_uses_with(self.block.args[twin])
+                self.drop_input(index)
+                changed = True
+        return changed
+
     def has_all_loops(self) -> bool:
         """Whether every loop is a plain dimension of some operand, so that its size can be read off."""
         seen = {e.position for m in self.maps for e in m.results if isinstance(e, AffineDimExpr)}
@@ -178,19 +190,13 @@ def _simplifiable(op: GenericOp) -> bool:
 
 
 def _shorten_inputs(draft: Draft) -> bool:
-    changed = False
+    changed = draft.merge_equal_inputs()
     for index in reversed(range(len(draft.inputs))):
-        operand, map_, argument = draft.inputs[index], draft.maps[index], draft.block.args[index]
+        operand, argument = draft.inputs[index], draft.block.args[index]
         owner = operand.owner
         if isinstance(owner, tensor.CastOp) and _narrows(owner):
             draft.inputs[index] = operand = owner._operands[0]
             changed = True
-        twin = next((i for i in range(index) if draft.inputs[i] is operand and draft.maps[i] == map_), None)
-        if twin is not None:
-            argument.replace_all_uses_with(draft.block.args[twin])
-            draft.drop_input(index)
-            changed = True
-            continue
         number = splat(operand) if argument.first_use is not None else None
         if number is not None:
             constant = arith.ConstantOp.create(result_types=(argument.type,), properties={"value": number})

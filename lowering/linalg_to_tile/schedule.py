@@ -97,7 +97,10 @@ def bits(element: Attribute) -> int:
     """The width of an element in memory."""
     if isinstance(element, IntegerType):
         return max(8, element.width.data)
-    return int(element.bitwidth) if isinstance(element, AnyFloat) else 64
+    if isinstance(element, AnyFloat):
+        width: int = element.bitwidth
+        return width
+    return 64
 
 
 def compute_lanes(op: Operation, target: Target) -> int:

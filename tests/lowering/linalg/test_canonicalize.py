@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from xdsl.context import Context
 from xdsl.dialects import tensor
 from xdsl.dialects.builtin import TensorType, f32
 from xdsl.dialects.linalg.ops import GenericOp
@@ -233,7 +234,7 @@ def test_equal_generics_are_one(check):
     assert names(check(text, ALL, x, y)).count("linalg.generic") == 1
 
 
-def test_what_may_raise_is_kept(check):
+def test_what_may_raise_is_kept(parse):
     text = """func.func @f(%c : i1) {
       %l = host.list_new : !host.list<i64>
       %z = arith.constant 0 : i64
@@ -243,11 +244,7 @@ def test_what_may_raise_is_kept(check):
       }
       func.return
     }"""
-    from xdsl.parser import Parser
-
-    from stepwell import dialects
-
-    module = Parser(dialects.context(), text).parse_module()
+    module = parse(text)
     for step in ALL:
-        step.apply(module, dialects.context())
+        step.apply(module, Context())
     assert [n for n in names(module) if n.startswith("host")] == ["host.list_new", "host.list_get", "host.raise"]
