@@ -59,7 +59,9 @@ def main() -> None:
         logits = model(images[test])
     accuracy = (logits.argmax(1) == labels[test]).float().mean().item()
     print(f"accuracy on held-out images: {accuracy:.4f}")
-    torch.jit.script(model).save(str(HERE / "digits.pt"))
+    # Without the absolute paths of this machine's sources, which an archive otherwise carries.
+    with torch.jit._hide_source_ranges():
+        torch.jit.script(model).save(str(HERE / "digits.pt"))
     np.save(HERE / "images.npy", images[test].numpy())
     np.save(HERE / "labels.npy", labels[test].numpy())
     np.save(HERE / "logits.npy", logits.numpy())
