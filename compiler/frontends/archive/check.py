@@ -35,6 +35,9 @@ _NAMES = {
 }  # fmt: skip
 _UNREAD = "__torch__.torch.classes."
 
+ANY = TypeExpr("Any")
+_CONTAINERS = frozenset({ListData, DictData, tuple})
+
 Mismatch = tuple[str, str]
 """(path below the attribute, what is wrong)."""
 
@@ -47,8 +50,8 @@ class Checker:
         self.steps = limits.check_steps
         self.waiting: list[ScriptObjectData] = []
         self.seen: set[int] = set()
-        self.known: set[tuple[int, TypeExpr]] = set()
-        self.pending: list[tuple[ListData | DictData, TypeExpr]] = []
+        self.known: dict[tuple[int, TypeExpr], Mismatch | None] = {}
+        self.settled: set[tuple[int, TypeExpr]] = set()
         self.classes: dict[str, ClassRecord] = {}
 
     def check_all(self, root: Value) -> None:
@@ -57,10 +60,10 @@ class Checker:
         Raises ArchiveError naming class and attribute, or UnsupportedError naming the type.
         """
         try:
-            wrong = self._untyped(root)
+            wrong = self._mismatch(root, ANY)
             if wrong is not None:
                 raise ArchiveError(f"the value{wrong[0]} {wrong[1]}")
-            self._settle()
+            self._settle(root, ANY)
             while self.waiting:
                 self._object(self.waiting.pop())
             self._check_containment()
@@ -92,17 +95,31 @@ class Checker:
     def _attribute(self, record: ClassRecord, name: str, value: Value, declared: TypeExpr) -> None:
         wrong = self._mismatch(value, declared)
         if wrong is not None:
-            raise ArchiveError(
-                f"{record.qualified_name}: the attribute {name + wrong[0]!r} is declared {declared}, but it {wrong[1]}"
-            )
-        self._settle()
+            where = f"{record.qualified_name}: the attribute {name + wrong[0]!r}"
+            raise ArchiveError(f"{where} is declared {_short(declared)}, but it {wrong[1]}")
+        self._settle(value, declared)
 
-    def _settle(self) -> None:
-        """Give the lists and dicts of a value that passed the types that it passed as."""
-        for container, type in self.pending:
-            if container.type is None:
-                container.type = type
-        self.pending.clear()
+    def _settle(self, value: Value, type_: TypeExpr) -> None:
+        """Give the lists and dicts of a value that passed as a type their own types, where they lack them."""
+        kind = type(value)
+        if kind not in _CONTAINERS or (id(value), type_) in self.settled:
+            return
+        self.settled.add((id(value), type_))
+        if type_.name in ("Optional", "Union"):
+            chosen = next(inner for inner in type_.args if self._mismatch(value, inner) is None)
+            self._settle(value, chosen)
+            return
+        if kind is tuple:
+            types = (ANY,) * len(value) if type_ == ANY else self._field_types(value, type_)
+            for item, wanted in zip(value, types, strict=True):
+                self._settle(item, wanted)
+            return
+        if type_ != ANY:
+            value.type = value.type or type_
+        element = value.type.args[-1] if value.type else ANY
+        if element.name not in _SCALARS:
+            for item in value if kind is ListData else value.values():
+                self._settle(item, element)
 
     def _meet(self, value: ScriptObjectData) -> None:
         if id(value) not in self.seen:
@@ -117,8 +134,16 @@ class Checker:
     # ***** values *****
 
     def _mismatch(self, value: Value, type_: TypeExpr) -> Mismatch | None:
-        """None if a value has a type, else where and why not."""
+        """None if a value has a type, else where and why not. No container is compared twice with one type."""
         self._spend(1)
+        if type(value) not in _CONTAINERS:
+            return self._compare(value, type_)
+        key = (id(value), type_)
+        if key not in self.known:
+            self.known[key] = self._compare(value, type_)
+        return self.known[key]
+
+    def _compare(self, value: Value, type_: TypeExpr) -> Mismatch | None:
         kinds = _SCALARS.get(type_.name)
         if kinds is not None:
             return None if type(value) in kinds else ("", f"is {_describe(value)}")
@@ -135,30 +160,23 @@ class Checker:
             return self._untyped(value)
         if type_.is_class:
             return self._of_class(value, name)
-        raise UnsupportedError(f"an attribute of the type {type_} is not supported")
+        raise UnsupportedError(f"an attribute of the type {_short(type_)} is not supported")
 
     def _union(self, value: Value, type_: TypeExpr) -> Mismatch | None:
-        for alternative in type_.args:
-            held = len(self.pending)
-            if self._mismatch(value, alternative) is None:
-                return None
-            del self.pending[held:]
+        if any(self._mismatch(value, alternative) is None for alternative in type_.args):
+            return None
         return "", f"is {_describe(value)}"
 
     def _container(self, value: Value, type_: TypeExpr) -> Mismatch | None:
         if type(value) is not (ListData if type_.name == "List" else DictData):
             return "", f"is {_describe(value)}"
-        if (id(value), type_) in self.known:
-            return None
         if value.type is not None and not _agree(value.type, type_):
-            return "", f"has the type {value.type}"
+            return "", f"has the type {_short(value.type)}"
         parts = [value] if isinstance(value, ListData) else [list(value.keys()), list(value.values())]
         for items, wanted in zip(parts, type_.args, strict=True):
             wrong = self._each(items, wanted)
             if wrong is not None:
                 return wrong
-        self.pending.append((value, type_))
-        self.known.add((id(value), type_))
         return None
 
     def _each(self, found: Sequence[Value], wanted: TypeExpr) -> Mismatch | None:
@@ -176,12 +194,7 @@ class Checker:
     def _tuple(self, value: Value, type_: TypeExpr) -> Mismatch | None:
         if type(value) is not tuple:
             return "", f"is {_describe(value)}"
-        wanted = type_.args
-        if wanted and wanted[-1].name == "...":
-            wanted = wanted[:1] * len(value)
-        return self._fields(value, wanted)
-
-    def _fields(self, value: tuple[Value, ...], wanted: tuple[TypeExpr, ...]) -> Mismatch | None:
+        wanted = self._field_types(value, type_)
         if len(value) != len(wanted):
             return "", f"has {len(value)} elements"
         for index, (item, type_) in enumerate(zip(value, wanted, strict=True)):
@@ -190,14 +203,20 @@ class Checker:
                 return f"[{index}]{wrong[0]}", wrong[1]
         return None
 
+    def _field_types(self, value: tuple[Value, ...], type_: TypeExpr) -> tuple[TypeExpr, ...]:
+        """The types of a tuple's elements: of `Tuple[...]`, or of the fields of a NamedTuple."""
+        if type_.is_class:
+            return tuple(self.code.class_named(type_.name).attributes.values())
+        if type_.args and type_.args[-1].name == "...":
+            return type_.args[:1] * len(value)
+        return type_.args
+
     def _of_class(self, value: Value, name: str) -> Mismatch | None:
         if name.startswith(_UNREAD):
             raise UnsupportedError(f"the C++ class {name.removeprefix(_UNREAD)} is not supported")
         record = self.code.class_named(name)
         if record.kind == "namedtuple":
-            if type(value) is not tuple:
-                return "", f"is {_describe(value)}"
-            return self._fields(value, tuple(record.attributes.values()))
+            return self._tuple(value, TypeExpr(name))
         if record.kind == "enum":
             if type(value) is not EnumData or value.qualified_name != name:
                 return "", f"is {_describe(value)}"
@@ -224,7 +243,6 @@ class Checker:
 
     def _untyped(self, value: Value) -> Mismatch | None:
         """A value that nothing declares: its own lists and dicts must keep their own promises."""
-        self._spend(1)
         kind = type(value)
         if kind is ScriptObjectData:
             self._meet(value)
@@ -233,9 +251,9 @@ class Checker:
         elif kind is ListData or kind is DictData:
             if value.type is not None:
                 return self._container(value, value.type)
-            return self._each(value if kind is ListData else [*value.keys(), *value.values()], TypeExpr("Any"))
+            return self._each(value if kind is ListData else [*value.keys(), *value.values()], ANY)
         elif kind is tuple:
-            return self._each(value, TypeExpr("Any"))
+            return self._each(value, ANY)
         return None
 
     def _check_containment(self) -> None:
@@ -277,6 +295,11 @@ def _state_type(record: ClassRecord) -> TypeExpr:
         return type_from_ast(parameters[1].annotation, record.file.source)
     except CompileError as problem:
         raise ArchiveError(str(problem)) from None
+
+
+def _short(type_: TypeExpr) -> str:
+    text = str(type_)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _describe(value: Value) -> str:

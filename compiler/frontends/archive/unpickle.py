@@ -140,7 +140,7 @@ class Unpickler:
             self.fail("has a name without an end")
         found = self.data[self.position : end]
         self.position = end + 1
-        return found.decode("ascii", "backslashreplace")
+        return found.decode("latin-1").encode("unicode_escape").decode()
 
     def op_global(self) -> None:
         module, name = self.line(), self.line()

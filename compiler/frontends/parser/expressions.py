@@ -131,6 +131,8 @@ class ExpressionParser:
         line, column = self.line, self.column
         first = self.element() if starred else self.expression()
         if self.kind != ",":
+            if isinstance(first, ast.Starred):
+                self.fail("a starred expression needs a tuple around it")
             return first
         return self._rest_of_tuple(first, line, column, starred)
 

@@ -11,6 +11,9 @@ from functools import cached_property
 
 from stepwell.dialects.diagnostics import Location
 
+WIDEST = 400
+"""Characters of a line that a diagnostic quotes; of a longer line, the part around the place."""
+
 
 class SourceText:
     """One text of script source: `name` is what errors call it (an archive record, a file), `data` its bytes."""
@@ -44,15 +47,25 @@ class SourceText:
         return line, offset - self.line_starts[line - 1]
 
     def line(self, number: int) -> str:
-        """The text of a 1-based line; bytes that are no UTF-8 are shown as replacement characters."""
+        """The text of a 1-based line; what cannot be printed is replaced."""
         starts = self.line_starts
         if not 1 <= number <= len(starts):
             return ""
         end = starts[number] - 1 if number < len(starts) else len(self.data)
-        return self.data[starts[number - 1] : end].decode("utf-8", "replace").rstrip("\r")
+        return _printable(self.data[starts[number - 1] : end])
 
     def location(self, line: int, column: int = 0) -> Location:
         """The place of a line and a column in bytes, with its text, for a diagnostic."""
         start = self.offset(line, 0)
-        before = self.data[start : start + column].decode("utf-8", "replace")
-        return Location(self.name, line, len(before), self.line(line))
+        before = len(self.data[start : start + column].decode("utf-8", "replace"))
+        text = self.line(line)
+        if before > WIDEST // 2 and len(text) > WIDEST:
+            text = "..." + text[before - WIDEST // 2 :]
+            before = WIDEST // 2 + 3
+        return Location(self.name, line, before, text if len(text) <= WIDEST else text[:WIDEST] + "...")
+
+
+def _printable(raw: bytes) -> str:
+    """A line as it can be shown: control characters become middle dots, width kept."""
+    text = raw.decode("utf-8", "replace").rstrip("\r")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\u00b7" for c in text)

@@ -197,7 +197,8 @@ class StatementParser(ExpressionParser):
         items: list[ast.withitem] = []
         while True:
             manager = self.expression()
-            items.append(ast.withitem(manager, self.target_list() if self.accept("as") else None))
+            target = self.as_target(self.expression()) if self.accept("as") else None
+            items.append(ast.withitem(manager, target))
             if not self.accept(","):
                 break
         self.expect(":", "after the context managers")
