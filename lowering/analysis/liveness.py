@@ -68,7 +68,7 @@ class Liveness:
         last = self.defined(value)
         if isinstance(value.owner, Operation) and not value.owner.regions:
             last = self.end[value.owner]
-        home = value.owner if isinstance(value, BlockArgument) else value.owner.parent_block()  # type: ignore[union-attr]
+        home = value.owner if isinstance(value, BlockArgument) else value.owner.parent_block()
         for use in value.uses:
             last = max(last, self._until(use.operation, home))
         return last

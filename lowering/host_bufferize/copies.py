@@ -1,0 +1,204 @@
+"""Copying, where values could not share memory: small kernels at the loops level, one per pair of types.
+
+    func.func private @copy_4x8xf32(%from: memref<4x8xf32>, %to: memref<4x8xf32>)
+
+Rows are copied by vectors where both sides have unit stride; the outermost loop is shared among the threads
+where there is much to copy, else thread 0 does it all and the others wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from xdsl.dialects import arith, func, memref, scf, vector
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    FunctionType,
+    IndexType,
+    IntegerAttr,
+    MemRefType,
+    NoneAttr,
+    StringAttr,
+    VectorType,
+    i1,
+    i64,
+)
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+
+from stepwell.dialects import host
+from stepwell.dialects.upstream import core
+from stepwell.lowering.host_bufferize.elements import element_bytes
+
+VECTOR_BYTES = 32
+"""Bytes moved at a time."""
+
+PARALLEL_BYTES = 1 << 18
+"""Copies of at least so many bytes are shared among the threads."""
+
+INDEX = IndexType()
+EQUAL = IntegerAttr(0, i64)
+Memory = MemRefType[Attribute]
+
+
+class Copies:
+    """The copy kernels of a module; each is made when first asked for."""
+
+    def __init__(self) -> None:
+        self.functions: dict[tuple[Memory, Memory], func.FuncOp] = {}
+        self._names: dict[str, int] = {}
+
+    def kernel(self, source: Memory, target: Memory) -> str:
+        """The name of the kernel that copies from a memref of one type to a memref of the other."""
+        found = self.functions.get((source, target))
+        if found is None:
+            block = _CopyKernel(source, target).block
+            kind = FunctionType.from_lists([source, target], [])
+            found = func.FuncOp(self._name(target), kind, Region(block), visibility="private")
+            self.functions[source, target] = found
+        return found.sym_name.data
+
+    def _name(self, kind: Memory) -> str:
+        sizes = ["n" if size == DYNAMIC_INDEX else str(size) for size in kind.get_shape()]
+        stem = "copy_" + "x".join([*sizes, str(kind.element_type)])
+        count = self._names[stem] = self._names.get(stem, 0) + 1
+        return stem if count == 1 else f"{stem}_{count}"
+
+
+class _CopyKernel:
+    """Writes the body of one copy kernel; `ops` is where the next op goes."""
+
+    def __init__(self, source: Memory, target: Memory) -> None:
+        self.block = Block(arg_types=[source, target])
+        self.ops: list[Operation] = []
+        self.constants: dict[int, SSAValue] = {}
+        self.sizes = [self._size(axis, size) for axis, size in enumerate(target.get_shape())]
+        self.from_, self.to = self._flattened(source, target)
+        bytes_ = prod(target.get_shape()) * element_bytes(target.element_type)
+        self.shared = bool(self.sizes) and (DYNAMIC_INDEX in target.get_shape() or bytes_ >= PARALLEL_BYTES)
+        lanes = max(1, VECTOR_BYTES // element_bytes(target.element_type))
+        self.lanes = lanes if all(_unit_stride(side.type) for side in (self.from_, self.to)) else 1
+        if self.shared:
+            self._nest(0, [])
+        else:
+            self._by_thread_zero(lambda: self._nest(0, []))
+        constants = [value.owner for value in self.constants.values()]
+        self.block.add_ops([*(op for op in constants if isinstance(op, Operation)), *self.ops, func.ReturnOp()])
+
+    def _add(self, op: Operation) -> SSAValue:
+        self.ops.append(op)
+        return op.results[0]
+
+    def _constant(self, value: int) -> SSAValue:
+        if value not in self.constants:
+            self.constants[value] = arith.ConstantOp(IntegerAttr(value, INDEX)).result
+        return self.constants[value]
+
+    def _size(self, axis: int, size: int) -> SSAValue:
+        if size != DYNAMIC_INDEX:
+            return self._constant(size)
+        return self._add(memref.DimOp(self.block.args[1], self._constant(axis)))
+
+    def _flattened(self, source: Memory, target: Memory) -> tuple[SSAValue, SSAValue]:
+        """Both sides as rows of one dimension where neither has gaps."""
+        if len(self.sizes) < 2 or not all(isinstance(side.layout, NoneAttr) for side in (source, target)):
+            return self.block.args[0], self.block.args[1]
+        count = prod(target.get_shape()) if DYNAMIC_INDEX not in target.get_shape() else DYNAMIC_INDEX
+        total = self.sizes[0]
+        if count == DYNAMIC_INDEX:
+            for size in self.sizes[1:]:
+                total = self._add(arith.MuliOp(total, size))
+        else:
+            total = self._constant(count)
+        kind = MemRefType(target.element_type, [count])
+        dynamic = [total] if count == DYNAMIC_INDEX else []
+        self.sizes = [total]
+        flat = [
+            self._add(memref.ReinterpretCastOp(side, [], dynamic, [], [0], [count], [1], kind))
+            for side in self.block.args
+        ]
+        return flat[0], flat[1]
+
+    # ------ loops
+
+    def _nest(self, axis: int, indices: list[SSAValue]) -> None:
+        """Loops over the dimensions from `axis` on."""
+        if axis == len(self.sizes):
+            self._move(indices, 1)
+        elif axis == len(self.sizes) - 1 and self.lanes > 1:
+            lanes, size = self._constant(self.lanes), self.sizes[axis]
+            rest = self._add(arith.RemUIOp(size, lanes))
+            whole = self._add(arith.SubiOp(size, rest))
+
+            def tail() -> None:
+                self._loop(whole, size, 1, lambda i: self._move([*indices, i], 1))
+
+            if self.shared and axis == 0:
+                self._guard(tail)
+            else:
+                tail()
+            self._loop(self._constant(0), whole, self.lanes, lambda i: self._move([*indices, i], self.lanes), axis)
+        else:
+            self._loop(self._constant(0), self.sizes[axis], 1, lambda i: self._nest(axis + 1, [*indices, i]), axis)
+
+    def _loop(
+        self, start: SSAValue, stop: SSAValue, step: int, body: Callable[[SSAValue], None], axis: int = 1
+    ) -> None:
+        """A loop; shared among the threads where it is the outermost and there is much to do."""
+        block = Block(arg_types=[INDEX])
+        stride = self._constant(step)
+        outer, self.ops = self.ops, []
+        body(block.args[0])
+        if self.shared and axis == 0:
+            block.add_ops([*self.ops, scf.ReduceOp()])
+            loop: Operation = scf.ParallelOp([start], [stop], [stride], Region(block))
+        else:
+            block.add_ops([*self.ops, scf.YieldOp()])
+            loop = scf.ForOp(start, stop, stride, [], Region(block))
+        self.ops = [*outer, loop]
+
+    def _move(self, indices: Sequence[SSAValue], lanes: int) -> None:
+        """Copy one element, or a vector of them."""
+        if lanes == 1:
+            value = self._add(memref.LoadOp.get(self.from_, indices))
+            self.ops.append(memref.StoreOp.get(value, self.to, indices))
+            return
+        assert isinstance(self.to.type, MemRefType)
+        kind = VectorType(self.to.type.element_type, [lanes])
+        value = self._add(vector.LoadOp(self.from_, indices, kind))
+        self.ops.append(vector.StoreOp(value, self.to, indices))
+
+    # ------ one thread only
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        self.ops += by_thread_zero(self._collect(body), self._constant(0))
+
+    def _by_thread_zero(self, body: Callable[[], None]) -> None:
+        self._guard(body)
+        self.ops.append(host.BarrierOp())
+
+    def _collect(self, body: Callable[[], None]) -> list[Operation]:
+        outer, self.ops = self.ops, []
+        body()
+        inner, self.ops = self.ops, outer
+        return inner
+
+
+def by_thread_zero(ops: Sequence[Operation], zero: SSAValue) -> list[Operation]:
+    """Ops that only thread 0 executes; no barrier follows yet."""
+    number = host.ThreadIdOp.create(result_types=[INDEX])
+    first = core.CmpiOp.create(operands=[number.result, zero], result_types=[i1], properties={"predicate": EQUAL})
+    branch = scf.IfOp(first.results[0], [], Region(Block([*ops, scf.YieldOp()])))
+    return [number, first, branch]
+
+
+def _unit_stride(kind: Attribute) -> bool:
+    """Whether elements that differ by one in the last index lie side by side."""
+    assert isinstance(kind, MemRefType)
+    if isinstance(kind.layout, NoneAttr):
+        return True
+    strides = kind.get_strides()
+    return strides is not None and bool(strides) and strides[-1] == 1
+
+
+__all__ = ["Copies", "Memory", "StringAttr", "by_thread_zero"]

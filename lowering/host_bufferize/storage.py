@@ -1,0 +1,341 @@
+"""Which tensor values share memory.
+
+Every tensor value lies in the memory of its *root*: itself, or, for a view (reshape, cast, contiguous slice),
+the value that it views. Roots are grouped into *cells*; one cell is one piece of memory. Two roots share a cell
+where that saves a copy (what a loop carries and what its body yields, what a branch yields and what the `if`
+gives, a slice inserted into a tensor that nobody reads later, a result and the caller's buffer) and where they
+are never alive at the same time. This is the coalescing of register allocation, with tensors for registers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from xdsl.dialects import arith, func, scf, tensor
+from xdsl.dialects.builtin import TensorType
+from xdsl.dialects.linalg.attrs import IteratorType
+from xdsl.dialects.linalg.ops import GenericOp
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir.affine import AffineMap
+
+from stepwell.dialects import tile
+from stepwell.lowering.analysis.liveness import LOOPS, Liveness, Range, merged, overlapping
+from stepwell.lowering.host_bufferize.elements import element_bytes
+from stepwell.lowering.host_bufferize.sizes import Product, Size, Sizes, terminator
+
+WHOLE_VIEWS: tuple[type[Operation], ...] = (tensor.ExpandShapeOp, tensor.CollapseShapeOp, tensor.CastOp)
+"""Views of all elements of their operand, in the same order."""
+
+
+class Place(Enum):
+    """Where the memory of a cell comes from."""
+
+    ARENA = auto()
+    OUTPUT = auto()
+    """A buffer of the caller's (static size), or one allocated at entry and returned."""
+    FOREIGN = auto()
+    """Arguments and constants: never written."""
+    HEAP = auto()
+    """Allocated while the program runs; owned and freed by the block that holds it."""
+
+
+Bytes = tuple[int, frozenset[tuple[Size, int]]]
+"""A size in bytes as a constant and a bag of factors."""
+
+
+@dataclass(eq=False)
+class Cell:
+    """One piece of memory and when it is in use."""
+
+    place: Place
+    bytes: Bytes
+    ranges: list[Range]
+    output: int | None = None
+    """Which result of the function this is the buffer of."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Two roots that should share memory; at `op` one's life may touch the other's."""
+
+    first: SSAValue
+    second: SSAValue
+    op: Operation
+    weight: int
+
+
+class Storage:
+    """The cells of a function body."""
+
+    def __init__(self, body: Block, sizes: Sizes) -> None:
+        self.body, self.sizes = body, sizes
+        self.live = Liveness(body)
+        self.roots: dict[SSAValue, SSAValue] = {}
+        """The root of every tensor value."""
+        self.partial: set[SSAValue] = set()
+        """Views of some elements only."""
+        self.cells: dict[SSAValue, Cell] = {}
+        """The cell of every root."""
+        self.members: dict[Cell, list[SSAValue]] = {}
+        self.results: dict[int, SSAValue] = {}
+        """For each result of the function that needs no copy: the value that is computed into its buffer."""
+        self._find_roots()
+        self._make_cells()
+        for wish in sorted(self._wishes(), key=lambda wish: -wish.weight):
+            self._grant(wish)
+        self._place_results()
+        self.aside: dict[tuple[Operation, int], Cell] = {}
+        """Memory to copy a value to, by terminator and position, before another move overwrites it."""
+        for op in body.walk():
+            if isinstance(op, (scf.YieldOp, scf.ConditionOp)):
+                self._set_aside(op)
+
+    def cell(self, value: SSAValue) -> Cell:
+        """The memory in which a tensor value lies."""
+        return self.cells[self.roots[value]]
+
+    def in_place(self, source: SSAValue, target: SSAValue) -> bool:
+        """Whether moving `source` to `target` needs no copy, as both are the same memory."""
+        return (
+            self.cell(source) is self.cell(target)
+            and self.cell(source).place is not Place.FOREIGN
+            and source not in self.partial
+            and target not in self.partial
+        )
+
+    # ------ roots and cells
+
+    def _find_roots(self) -> None:
+        for argument in self.body.args:
+            self._add_root(argument)
+        for op in self.body.walk():
+            source = viewed(op, self.sizes)
+            if source is not None:
+                result = op.results[0]
+                self.roots[result] = self.roots[source]
+                if source in self.partial or not isinstance(op, WHOLE_VIEWS):
+                    self.partial.add(result)
+                continue
+            for result in op.results:
+                self._add_root(result)
+            for region in op.regions:
+                for block in region.blocks:
+                    for argument in block.args:
+                        self._add_root(argument)
+
+    def _add_root(self, value: SSAValue) -> None:
+        if isinstance(value.type, TensorType):
+            self.roots[value] = value
+
+    def _make_cells(self) -> None:
+        ranges: dict[SSAValue, list[Range]] = {}
+        for value, root in self.roots.items():
+            ranges.setdefault(root, []).append((self.live.defined(root), self.live.last_read(value)))
+        for root, extra in self._written():
+            ranges[root].append(extra)
+        for root, given in ranges.items():
+            cell = Cell(self._place(root), self.bytes_of(root), merged(given))
+            self.cells[root] = cell
+            self.members[cell] = [root]
+        for op in self.body.walk():
+            for first, second in forced(op):
+                if isinstance(first.type, TensorType):
+                    self._join(self.cells[first], self.cells[second])
+
+    def _written(self) -> Iterator[tuple[SSAValue, Range]]:
+        """Where the results of regions and what loops carry are written, beside where they appear."""
+        for op in self.body.walk():
+            if isinstance(op, (scf.YieldOp, scf.ConditionOp)):
+                moment = (self.live.begin[op], self.live.end[op])
+                for _, target in moves(op):
+                    if isinstance(target.type, TensorType):
+                        yield target, moment
+
+    def _place(self, root: SSAValue) -> Place:
+        if root.owner is self.body or isinstance(root.owner, arith.ConstantOp):
+            return Place.FOREIGN
+        return Place.ARENA if self.sizes.planned(root) else Place.HEAP
+
+    def bytes_of(self, value: SSAValue) -> Bytes:
+        """The size of a tensor value in bytes."""
+        assert isinstance(value.type, TensorType)
+        constant, factors = element_bytes(value.type.element_type), Counter[Size]()
+        pending = list(self.sizes.of(value))
+        while pending:
+            size = pending.pop()
+            if isinstance(size, int):
+                constant *= size
+            elif isinstance(size, Product):
+                pending.extend(size.factors)
+            else:
+                factors[size] += 1
+        return constant, frozenset(factors.items()) if constant else frozenset()
+
+    # ------ sharing
+
+    def _wishes(self) -> Iterator[Wish]:
+        depth: dict[Operation, int] = {}
+        for op in self.body.walk():
+            parent = op.parent_op()
+            depth[op] = depth.get(parent, 0) + isinstance(parent, LOOPS) if parent else 0
+            for first, second, urgency in wished(op, self.sizes):
+                yield Wish(first, second, op, 10 * depth[op] + urgency)
+
+    def _grant(self, wish: Wish) -> None:
+        first, second = self.roots[wish.first], self.roots[wish.second]
+        if wish.first in self.partial or wish.second in self.partial or first is second:
+            return
+        a, b = self.cells[first], self.cells[second]
+        if a is b or a.place is not Place.ARENA or b.place is not Place.ARENA or a.bytes != b.bytes:
+            return
+        touching = (self.live.begin[wish.op], self.live.end[wish.op])
+        if wish.op.regions:
+            touching = (touching[0], touching[0])
+        elif self._read_otherwise(wish, a):
+            return
+        if not overlapping(a.ranges, b.ranges, apart_from=touching):
+            self._join(a, b)
+
+    def _read_otherwise(self, wish: Wish, cell: Cell) -> bool:
+        """Whether the op reads the cell through another operand too, so that writing there would hurt."""
+        if isinstance(wish.op, (scf.YieldOp, scf.ConditionOp, func.ReturnOp)):
+            return False
+        readers = [v for v in wish.op.operands if isinstance(v.type, TensorType) and self.cell(v) is cell]
+        return len(readers) > 1
+
+    def _join(self, a: Cell, b: Cell) -> None:
+        if a is b:
+            return
+        a.ranges = merged(a.ranges + b.ranges)
+        a.output = a.output if a.output is not None else b.output
+        for root in self.members.pop(b):
+            self.cells[root] = a
+            self.members[a].append(root)
+
+    def _set_aside(self, op: Operation) -> None:
+        pairs = [
+            (index, source, target)
+            for index, (source, target) in enumerate(moves(op))
+            if isinstance(target.type, TensorType)
+            and self.cell(target).place is not Place.HEAP
+            and not self.in_place(source, target)
+        ]
+        overwritten = {self.cell(target) for _, _, target in pairs}
+        for index, source, target in pairs:
+            if self.cell(source) in overwritten:
+                moment = (self.live.begin[op], self.live.end[op])
+                self.aside[op, index] = Cell(Place.ARENA, self.bytes_of(target), [moment])
+
+    def _place_results(self) -> None:
+        """Let each returned tensor be computed in the caller's buffer, where nobody else claimed its cell."""
+        last = terminator(self.body)
+        for index, value in enumerate(last.operands):
+            if not isinstance(value.type, TensorType) or value in self.partial:
+                continue
+            cell = self.cell(value)
+            if cell.place is Place.ARENA:
+                cell.place, cell.output = Place.OUTPUT, index
+                self.results[index] = value
+
+
+def viewed(op: Operation, sizes: Sizes) -> SSAValue | None:
+    """The tensor that an op's result is a view of; None where the result has elements of its own."""
+    if isinstance(op, WHOLE_VIEWS):
+        return op.operands[0]
+    if isinstance(op, tensor.ExtractSliceOp) and contiguous(op, sizes):
+        return op.source
+    return None
+
+
+def contiguous(op: tensor.ExtractSliceOp | tensor.InsertSliceOp, sizes: Sizes) -> bool:
+    """Whether a slice's elements lie side by side: at most one dimension is cut, and all before it have size 1."""
+    if any(stride != 1 for stride in op.static_strides.get_values()):
+        return False
+    whole = sizes.of(op.source if isinstance(op, tensor.ExtractSliceOp) else op.dest)
+    part = sizes.mixed(op.static_sizes, op.sizes)
+    offsets = op.static_offsets.get_values()
+    cut = max((axis for axis in range(len(whole)) if part[axis] != whole[axis] or offsets[axis] != 0), default=0)
+    return all(size == 1 for size in part[:cut])
+
+
+def moves(op: Operation) -> Iterator[tuple[SSAValue, SSAValue]]:
+    """Where the operands of a region's terminator go: pairs of an operand and the value that takes it over."""
+    parent = op.parent_op()
+    if isinstance(op, scf.ConditionOp):
+        assert isinstance(parent, scf.WhileOp)
+        yield from zip(op.operands[1:], parent.results, strict=True)
+    elif isinstance(op, scf.YieldOp):
+        targets: Sequence[SSAValue] = parent.results if parent is not None else ()
+        if isinstance(parent, scf.ForOp):
+            targets = parent.body.block.args[1:]
+        elif isinstance(parent, scf.WhileOp):
+            targets = parent.before_region.block.args
+        yield from zip(op.operands, targets, strict=True)
+
+
+def forced(op: Operation) -> Iterator[tuple[SSAValue, SSAValue]]:
+    """Values that are one by nature: what a loop carries and what it leaves."""
+    if isinstance(op, scf.ForOp):
+        yield from zip(op.body.block.args[1:], op.results, strict=True)
+    elif isinstance(op, scf.WhileOp):
+        yield from zip(op.after_region.block.args, op.results, strict=True)
+
+
+def wished(op: Operation, sizes: Sizes) -> Iterator[tuple[SSAValue, SSAValue, int]]:
+    """Pairs that would need a copy at this op if they had different memory, with an urgency below 10."""
+    pairs: list[tuple[SSAValue, SSAValue, int]] = []
+    if isinstance(op, (scf.YieldOp, scf.ConditionOp)):
+        pairs += [(source, target, 9) for source, target in moves(op)]
+    elif isinstance(op, scf.ForOp):
+        pairs += [(a, b, 5) for a, b in zip(op.iter_args, op.body.block.args[1:], strict=True)]
+    elif isinstance(op, scf.WhileOp):
+        pairs += [(a, b, 5) for a, b in zip(op.arguments, op.before_region.block.args, strict=True)]
+    elif isinstance(op, tensor.InsertSliceOp):
+        pairs.append((op.dest, op.result, 7))
+    elif isinstance(op, tile.LaunchOp):
+        kernel = sizes.kernels[op.kernel.root_reference.data]
+        pairs += [(op.inputs[operand], op.outputs[0], 3) for operand in overwritable(kernel)]
+    yield from (pair for pair in pairs if isinstance(pair[0].type, TensorType))
+
+
+def overwritable(kernel: tile.KernelOp) -> list[int]:
+    """The operands of a kernel over which its result may be written: each element is read, by an elementwise
+    kernel with one result, before the element at the same place is written, and never again."""
+    if len(kernel.results_yielded) != 1 or kernel.template != "map":
+        return []
+    generics = [op for op in kernel.body.block.ops if isinstance(op, GenericOp)]
+    result = kernel.results_yielded[0].type
+    if not generics or not all(_elementwise(op) for op in generics):
+        return []
+    found = []
+    for argument in kernel.body.block.args:
+        uses = [use for use in argument.uses if isinstance(use.operation, GenericOp)]
+        plain = all(_identity(use.operation, use.index) for use in uses)
+        if plain and len(uses) == len(list(argument.uses)) and _alike(argument.type, result):
+            found.append(argument.index)
+    return found
+
+
+def _identity(op: Operation, operand: int) -> bool:
+    """Whether a generic reads (or writes) an operand at the point of its loops."""
+    assert isinstance(op, GenericOp)
+    map_ = op.indexing_maps.data[operand].data
+    return map_ == AffineMap.identity(map_.num_dims)
+
+
+def _elementwise(op: GenericOp) -> bool:
+    """Whether all loops are parallel, the results are written in loop order, and nothing is gathered."""
+    parallel = all(kind.data == IteratorType.PARALLEL for kind in op.iterator_types)
+    gathers = any(isinstance(inner, tensor.ExtractOp) for inner in op.walk())
+    return parallel and not gathers and all(_identity(op, len(op.inputs) + i) for i in range(len(op.outputs)))
+
+
+def _alike(left: Attribute, right: Attribute) -> bool:
+    """Whether two tensor types have the same shape and elements of the same size."""
+    if not isinstance(left, TensorType) or not isinstance(right, TensorType):
+        return False
+    same = element_bytes(left.element_type) == element_bytes(right.element_type)
+    return same and left.shape == right.shape
