@@ -1,0 +1,276 @@
+"""One callable method of a program: finds or compiles the variant for a call, runs it, rebuilds the results.
+
+Nothing here imports xDSL: a call that finds its variant, in memory or in the cache, needs numpy only.
+"""
+
+from __future__ import annotations
+
+import ast
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from stepwell.compiler.objects import ScriptFunction, ScriptObject
+from stepwell.compiler.signature import Call, Pattern, Variants, describe, size_flags, take_apart
+
+AttributePath = tuple[str, ...]
+
+
+class Compiled(Protocol):
+    """What a variant is called through; see `executable.Executable`."""
+
+    used_state: frozenset[AttributePath]
+    results: Mapping[str, Any]
+
+    def __call__(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """Native code on the call's leaves (those that it takes); gives the flat results."""
+
+
+@dataclass
+class Statistics:
+    """What `stages` and `profile` say of a method besides its kernels."""
+
+    compilations: int = 0
+    cache_hits: int = 0
+    interpreted_calls: int = 0
+    reasons: list[str] = field(default_factory=list)
+    """Why calls were interpreted."""
+
+
+Compiler = Callable[["Method", Call, Pattern, Sequence[AttributePath]], Compiled]
+
+
+class Method:
+    """A function, or a method bound to an object. `compile_variant` makes what is missing."""
+
+    def __init__(
+        self,
+        function: ScriptFunction,
+        owner: ScriptObject | None,
+        root: ScriptObject | None,
+        compile_variant: Compiler,
+    ) -> None:
+        self.function, self.owner, self.root = function, owner, root
+        self.statistics = Statistics()
+        self._compile = compile_variant
+        self.names, self._defaults = parameters(function, bound=owner is not None)
+        self._state = mutable_places(root) if root is not None else []
+        self._places = self._look_up(self._state)
+        self._variants: dict[tuple[Any, ...], Variants] = {}
+        self._lock = threading.Lock()
+        self.last: Compiled | None = None
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        values = self.bind(arguments, keywords)
+        call, foreign = self._take_apart(values)
+        variants = self._variants.get(call.key)
+        compiled = variants.find(call.numbers) if variants is not None else None
+        if compiled is None:
+            compiled, call = self._make(call, values)
+        self.last = compiled
+        leaves = compiled(call.leaves)
+        results = compiled.results
+        if results["state"] or results["written"]:
+            self._store(results, leaves, call)
+        returned = rebuild(results["returns"], leaves)
+        return to_torch(returned) if foreign else returned
+
+    # ------ arguments
+
+    def bind(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
+        """Arguments in order with defaults. TypeError in Python's words."""
+        name = self.function.node.name
+        if len(arguments) > len(self.names):
+            raise TypeError(f"{name}() takes {len(self.names)} arguments but {len(arguments)} were given")
+        values = list(arguments)
+        rest = dict(keywords)
+        for parameter in self.names[: len(arguments)]:
+            if parameter in rest:
+                raise TypeError(f"{name}() got multiple values for argument {parameter!r}")
+        for parameter in self.names[len(arguments) :]:
+            if parameter in rest:
+                values.append(rest.pop(parameter))
+            elif parameter in self._defaults:
+                values.append(self._defaults[parameter])
+            else:
+                raise TypeError(f"{name}() is missing the argument {parameter!r}")
+        if rest:
+            raise TypeError(f"{name}() got an unexpected argument {next(iter(rest))!r}")
+        return values
+
+    def _take_apart(self, values: Sequence[Any]) -> tuple[Call, bool]:
+        if not self._state:
+            return take_apart(self.names, values)
+        state = [attributes[name] for attributes, name in self._places]
+        return take_apart([*self.names, *(".".join(p) for p in self._state)], [*values, *state])
+
+    def _look_up(self, places: Sequence[AttributePath]) -> list[tuple[dict[str, Any], str]]:
+        return [_place(self.root, path) for path in places]
+
+    # ------ variants
+
+    def _make(self, call: Call, values: Sequence[Any]) -> tuple[Compiled, Call]:
+        """Compile a variant for this call; state that it does not use leaves the signature."""
+        with self._lock:
+            variants = self._variants.get(call.key)
+            found = variants.find(call.numbers) if variants is not None else None
+            if found is not None:
+                return found, call
+            if variants is None:
+                variants = Variants(size_flags(call.key))
+            pattern = variants.pattern(call.numbers)
+            compiled = self._compile(self, call, pattern, self._state)
+            unused = [p for p in self._state if p not in compiled.used_state]
+            if unused and not self._variants:
+                # The first variant shows what the method reads; the signature shrinks to that.
+                self._state = [p for p in self._state if p in compiled.used_state]
+                self._places = self._look_up(self._state)
+                call, _ = self._take_apart(values)
+                variants = Variants(size_flags(call.key))
+                pattern = variants.pattern(call.numbers)
+                compiled = self._compile(self, call, pattern, self._state)
+            variants.add(pattern, compiled)
+            self._variants[call.key] = variants
+            return compiled, call
+
+    def forget(self) -> None:
+        """Drop all variants: an attribute was set from outside."""
+        with self._lock:
+            self._variants.clear()
+            self._state = mutable_places(self.root) if self.root is not None else []
+            self._places = self._look_up(self._state)
+
+    def signatures(self) -> list[str]:
+        """The variants compiled so far, in words."""
+        return [describe(key, p) for key, v in self._variants.items() for p, _ in v.compiled]
+
+    # ------ results
+
+    def _store(self, results: Mapping[str, Any], leaves: Sequence[Any], call: Call) -> None:
+        for path, template in results["state"]:
+            attributes, name = _place(self.root, tuple(path))
+            attributes[name] = rebuild(template, leaves)
+        for kind, where, template in results["written"]:
+            contents = rebuild(template, leaves)
+            if kind == "state":
+                attributes, name = _place(self.root, tuple(where))
+                attributes[name] = contents
+            else:
+                np.copyto(_argument(call, where), contents)
+
+
+def _argument(call: Call, where: Sequence[Any]) -> Any:
+    """The array of an argument that the method wrote in place: `where` ends in its position among the leaves."""
+    return call.leaves[where[-1]]
+
+
+def _place(root: ScriptObject | None, path: AttributePath) -> tuple[dict[str, Any], str]:
+    """The attribute table and name of a path from the root."""
+    value: Any = root
+    for step in path[:-1]:
+        value = value.attributes[step] if isinstance(value, ScriptObject) else value[int(step)]
+    return value.attributes, path[-1]
+
+
+def parameters(function: ScriptFunction, *, bound: bool) -> tuple[list[str], dict[str, Any]]:
+    """Names of the parameters (without self where bound) and their default values."""
+    arguments = function.node.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    defaults = {n: v for n, v in function.defaults.items() if not isinstance(v, ast.expr)}
+    for name, value in function.defaults.items():
+        if isinstance(value, ast.expr):
+            defaults[name] = constant_of(function, value)
+    return (names[1:] if bound and not function.is_static else names), defaults
+
+
+def constant_of(function: ScriptFunction, expression: ast.expr) -> Any:
+    """The value of a default that is written as an expression: literals and CONSTANTS.cN."""
+    if isinstance(expression, ast.Attribute) and isinstance(expression.value, ast.Name):
+        found = function.environment.lookup(expression.value.id)
+        inner = function.environment.attribute(getattr(found, "path", expression.value.id), expression.attr)
+        return getattr(inner, "value", inner)
+    if isinstance(expression, ast.Name):
+        found = function.environment.lookup(expression.id)
+        return getattr(found, "value", found)
+    return ast.literal_eval(expression)
+
+
+def mutable_places(root: ScriptObject) -> list[AttributePath]:
+    """Attributes that some method of the program's classes may assign, as paths from the root."""
+    stored: set[str] = set()
+    seen: set[int] = set()
+    found: list[AttributePath] = []
+    _walk_classes(root, (), seen, stored)
+    if stored:
+        _walk_places(root, (), set(), stored, found)
+    return found
+
+
+_STORES: dict[int, tuple[Any, frozenset[str]]] = {}
+
+
+def _walk_classes(value: ScriptObject, path: AttributePath, seen: set[int], stored: set[str]) -> None:
+    for inner in value.walk():
+        if id(inner.cls) in seen:
+            continue
+        seen.add(id(inner.cls))
+        for method in inner.cls.methods.values():
+            if method.node.name != "__init__":
+                stored |= stored_attributes(method)
+
+
+def stored_attributes(function: ScriptFunction) -> frozenset[str]:
+    """Names of attributes that a function's source assigns (of whatever object)."""
+    known = _STORES.get(id(function.node))
+    if known is None or known[0] is not function.node:
+        names = frozenset(
+            node.attr
+            for node in ast.walk(function.node)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        )
+        known = _STORES[id(function.node)] = (function.node, names)
+    return known[1]
+
+
+def _walk_places(
+    value: ScriptObject, path: AttributePath, seen: set[int], stored: set[str], found: list[AttributePath]
+) -> None:
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    own = {n for m in value.cls.methods.values() if m.node.name != "__init__" for n in stored_attributes(m)}
+    for name, attribute in value.attributes.items():
+        if isinstance(attribute, ScriptObject):
+            _walk_places(attribute, (*path, name), seen, stored, found)
+        elif name in own:
+            found.append((*path, name))
+
+
+def rebuild(template: Mapping[str, Any], leaves: Sequence[Any]) -> Any:
+    """A Python value from its template (see specialize's `Template`) and the flat results."""
+    ((kind, inner),) = template.items()
+    if kind == "leaf":
+        return leaves[inner]
+    if kind == "const":
+        return inner
+    if kind == "tuple":
+        return tuple(rebuild(t, leaves) for t in inner)
+    if kind == "list":
+        return [rebuild(t, leaves) for t in inner]
+    return {k: rebuild(t, leaves) for k, t in inner}
+
+
+def to_torch(value: Any) -> Any:
+    """Results as torch tensors, for callers that came with torch tensors; no copy."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(to_torch(v) for v in value)
+    if isinstance(value, dict):
+        return {k: to_torch(v) for k, v in value.items()}
+    return value
