@@ -12,15 +12,27 @@ if TYPE_CHECKING:
 
 
 def context() -> Context:
-    """A context that reads the text of every level: upstream's dialects, torch, host and tile."""
+    """A context that reads the text of every level: upstream's dialects, torch, host and tile.
+
+    Names of resources are read as they stand: xDSL's own builtin dialect remembers those of every text that was
+    ever read, and renames what it has seen before.
+    """
     from xdsl.context import Context
+    from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
     from xdsl.dialects import builtin, cf, func, gpu, linalg, math, memref, scf, tensor, vector
+    from xdsl.ir import Dialect
 
     from stepwell.dialects import host, tile, torch, upstream
 
+    class Names(OpAsmDialectInterface):
+        def declare_resource(self, key: str) -> str:
+            return key
+
+    own = builtin.Builtin
     result = Context()
     for dialect in (
-        builtin.Builtin, cf.Cf, func.Func, linalg.Linalg, math.Math, memref.MemRef, scf.Scf, tensor.Tensor,
+        Dialect(own.name, list(own.operations), list(own.attributes), [Names()]),
+        cf.Cf, func.Func, linalg.Linalg, math.Math, memref.MemRef, scf.Scf, tensor.Tensor,
         vector.Vector, gpu.GPU, torch.Torch, host.Host, tile.Tile,
     ):  # fmt: skip
         result.load_dialect(dialect)
