@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from xdsl.dialects import linalg, scf, tensor
+from xdsl.dialects import scf, tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, ArrayAttr, DenseArrayBase, IntegerAttr, IntegerType, TensorType
+from xdsl.dialects.linalg.ops import FillOp, GenericOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAValue
 
 from stepwell.dialects import host, tile
@@ -154,9 +155,9 @@ class Sizes:
             return [sizes[i] for i in kept_dimensions(op.static_sizes, op.result.type)]
         if isinstance(op, tensor.InsertSliceOp):
             return self.of(op.dest)
-        if isinstance(op, linalg.GenericOp):
+        if isinstance(op, GenericOp):
             return self.of(op.outputs[number])
-        if isinstance(op, linalg.FillOp):
+        if isinstance(op, FillOp):
             return self.of(op.outputs[0])
         if isinstance(op, tile.LaunchOp):
             return self._of_launch(op, number)
