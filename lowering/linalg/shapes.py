@@ -20,6 +20,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
+from stepwell.lowering.analysis.sizes import ONE, Size, sizes_of, times
 from stepwell.lowering.linalg.edit import (
     INDEX,
     Editor,
@@ -138,33 +139,30 @@ def matching_groups(fine: Sequence[int], coarse: Sequence[int]) -> Groups | None
 
     Sizes of 1 go to the group on their left, leading ones to the first group.
     """
+    return matching_sizes([(s, ()) for s in fine], [(s, ()) for s in coarse])
+
+
+def matching_sizes(fine: Sequence[Size], coarse: Sequence[Size]) -> Groups | None:
+    """`matching_groups` of sizes that may be symbolic."""
     groups: list[tuple[int, ...]] = []
     position = 0
     for index, target in enumerate(coarse):
         group: list[int] = []
-        product = 1
+        product = ONE
         while position < len(fine) and (not group or product != target):
             group.append(position)
-            product *= fine[position]
+            product = times(product, fine[position])
             position += 1
-            if target and product > target:
+            if 0 < target[0] < product[0]:
                 return None
         if product != target or not group:
             return None
-        following = coarse[index + 1 :]
-        ones = sum(1 for s in following if s == 1)
-        while position < len(fine) and fine[position] == 1 and _spare_ones(fine[position:]) > ones:
+        ones = coarse[index + 1 :].count(ONE)
+        while position < len(fine) and fine[position] == ONE and fine[position:].count(ONE) > ones:
             group.append(position)
             position += 1
         groups.append(tuple(group))
-    if position < len(fine) and groups and all(s == 1 for s in fine[position:]):
-        groups[-1] += tuple(range(position, len(fine)))
-        position = len(fine)
     return tuple(groups) if position == len(fine) else None
-
-
-def _spare_ones(shape: Sequence[int]) -> int:
-    return sum(1 for s in shape if s == 1)
 
 
 def common_shape(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
@@ -258,12 +256,24 @@ def reshape(op: Operation, edit: Editor) -> Replacement | None:
             if not one_step(before, after) and shape_of(source) == middle_shape(before, after):
                 return None
         return reshaped(origin, shape_of(result), Editor(op))
-    undone = type(inner) is not type(op) and origin.type == result.type and groups_of(inner) == groups_of(op)
-    if undone and isinstance(op, tensor.ExpandShapeOp):
-        # Equal types say equal sizes only where each group has one dynamic size at most.
-        shape = shape_of(origin)
-        undone = all([shape[d] for d in group].count(DYNAMIC_INDEX) <= 1 for group in groups_of(op))
-    return origin if undone else None
+    return _reshape_dynamic(op, origin, edit)
+
+
+def _reshape_dynamic(op: Operation, origin: SSAValue, edit: Editor) -> SSAValue | None:
+    """A chain with dynamic sizes as nothing, or as one op where sizes are the same by computation."""
+    result = op.results[0]
+    before, after = sizes_of(origin), sizes_of(result)
+    if before == after and origin.type == result.type:
+        return origin
+    if len(before) > len(after) and (groups := matching_sizes(before, after)) is not None:
+        return edit.add(tensor.CollapseShapeOp, (origin,), result.type, {"reassociation": reassociation(groups)})
+    if len(before) < len(after) and isinstance(op, tensor.ExpandShapeOp):
+        groups = matching_sizes(after, before)
+        # With two dynamic sizes in a group MLIR still wants each given; they are, by this op's own operands.
+        if groups is not None:
+            properties = {**op.properties, "reassociation": reassociation(groups)}
+            return edit.add(tensor.ExpandShapeOp, (origin, *op._operands[1:]), result.type, properties)
+    return None
 
 
 def cast(op: Operation, edit: Editor) -> Replacement | None:

@@ -136,6 +136,15 @@ def test_reshape_chains(check):
     assert names(module) == ["tensor.collapse_shape", "tensor.collapse_shape", "tensor.expand_shape"]
 
 
+def test_reshapes_of_dynamic_sizes(graph, check):
+    g = graph(x=("n", "m", 8))
+    b, (n, m, _) = g.builder, g["x"].sizes
+    back = b.reshape(b.reshape(g["x"], [n * m, 8]), [n, m, 8])
+    split = b.reshape(back, [n, m, 2, 4])
+    module = check(g.returns(back, split), (*ALL, *ALL), np.arange(48, dtype=np.float32).reshape(2, 3, 8))
+    assert [n for n in names(module) if n.startswith("tensor") and n != "tensor.dim"] == ["tensor.expand_shape"]
+
+
 def test_any_static_reshape_takes_at_most_two_steps():
     shapes_of = {
         12: [(12,), (3, 4), (2, 6), (2, 3, 2), (1, 12), (12, 1), (1, 3, 1, 4, 1), (6, 1, 2), (4, 3), (1, 1, 12, 1)],

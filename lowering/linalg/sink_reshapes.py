@@ -1,0 +1,202 @@
+"""`sink-reshapes`: an elementwise op after a reshape runs before it, so that it meets what made the tensor.
+
+    %m = matmul ...            : 6x8            %m = matmul ...       : 6x8
+    %v = expand_shape %m       : 2x3x8          %y = collapse_shape %x : 6x8   (free)
+    %r = generic add(%v, %x)   : 2x3x8    ->    %s = generic add(%m, %y) : 6x8 (fuses into the matmul)
+                                                %r = expand_shape %s  : 2x3x8
+
+Only where the reshape's source is a generic that nobody else reads. Towards finer shapes (the reshape was a
+collapse) that always works; towards coarser ones the other operands must have all dimensions of a group, in
+order, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import tensor
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.linalg.ops import GenericOp
+from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
+
+from stepwell.lowering.analysis.affine import is_identity
+from stepwell.lowering.linalg import structure
+from stepwell.lowering.linalg.edit import Editor, remove, replace
+from stepwell.lowering.linalg.generics import PARALLEL, Draft
+from stepwell.lowering.linalg.shapes import (
+    RESHAPES,
+    Groups,
+    collapse,
+    expand,
+    groups_of,
+    is_static,
+    shape_of,
+)
+from stepwell.lowering.pass_ import Pass
+
+
+@dataclass(frozen=True)
+class Space:
+    """The iteration space to move to: its static shape, and which of its dimensions belong to which of the other
+    one's, finer to coarser."""
+
+    shape: tuple[int, ...]
+    groups: Groups
+    is_finer: bool
+
+
+def candidate(op: GenericOp) -> tuple[int, Operation] | None:
+    """The first operand that is a reshape worth moving past, and that reshape."""
+    if not structure.is_elementwise(op) or not all(
+        is_identity(structure.output_map(op, r)) for r in range(len(op.results))
+    ):
+        return None
+    for index, operand in enumerate(structure.inputs(op)):
+        owner = operand.owner
+        if not isinstance(owner, RESHAPES) or not is_static(operand) or operand.uses.get_length() != 1:
+            continue
+        source = owner._operands[0]
+        makes = isinstance(source.owner, GenericOp) and source.owner.parent is op.parent
+        alone = source.uses.get_length() == 1
+        if makes and alone and is_static(source) and is_identity(op.indexing_maps.data[index].data):
+            return index, owner
+    return None
+
+
+def moved(op: GenericOp, reshape: Operation, edit: Editor) -> list[SSAValue] | None:
+    """The results of `op`, computed before `reshape` instead of after it; None where an operand forbids it."""
+    finer = isinstance(reshape, tensor.CollapseShapeOp)
+    space = Space(shape_of(reshape._operands[0]), groups_of(reshape), finer)
+    views = _finer_views if finer else _coarser_views
+    planned = [views(op, index, space) for index in range(len(op._operands))]
+    if None in planned:
+        return None
+    draft = Draft.of(op)
+    operands: list[SSAValue] = []
+    for operand, view in zip(op._operands, planned, strict=True):
+        assert view is not None
+        groups, shape, _ = view
+        operands.append(_view(operand, groups, shape, finer, edit))
+    count = len(op.results)
+    draft.inputs, draft.outputs = operands[:-count], operands[-count:]
+    draft.maps = [view[2] for view in planned if view is not None]
+    draft.iterators = [PARALLEL] * len(space.shape)
+    draft.result_types = [value.type for value in draft.outputs]
+    shapes = [shape_of(result) for result in op.results]
+    made = draft.build()
+    edit.insert(made)
+    back = collapse if finer else expand
+    return [back(r, space.groups, shape, edit) for r, shape in zip(made.results, shapes, strict=True)]
+
+
+View = tuple[Groups, tuple[int, ...], AffineMap]
+"""How an operand is reshaped (finer to coarser groups, shape) and then read."""
+
+
+def _finer_views(op: GenericOp, index: int, space: Space) -> View | None:
+    """Each loop becomes the loops of its group; so does each dimension that it reads."""
+    groups: list[tuple[int, ...]] = []
+    shape: list[int] = []
+    results: list[AffineExpr] = []
+    for expression in op.indexing_maps.data[index].data.results:
+        start = len(shape)
+        if isinstance(expression, AffineDimExpr):
+            loops = space.groups[expression.position]
+            shape += [space.shape[d] for d in loops]
+            results += [AffineDimExpr(d) for d in loops]
+        else:
+            shape.append(1)
+            results.append(AffineConstantExpr(0))
+        groups.append(tuple(range(start, len(shape))))
+    return tuple(groups), tuple(shape), AffineMap(len(space.shape), 0, tuple(results))
+
+
+def _coarser_views(op: GenericOp, index: int, space: Space) -> View | None:
+    """Each group of loops becomes one; an operand has to read all its loops side by side, or none."""
+    map_ = op.indexing_maps.data[index].data
+    operand_shape = shape_of(op._operands[index])
+    group_of = {d: number for number, group in enumerate(space.groups) for d in group}
+    groups: list[tuple[int, ...]] = []
+    shape: list[int] = []
+    results: list[AffineExpr] = []
+    position = 0
+    while position < len(map_.results):
+        expression = map_.results[position]
+        if not isinstance(expression, AffineDimExpr):
+            groups.append((position,))
+            shape.append(1)
+            results.append(AffineConstantExpr(0))
+            position += 1
+            continue
+        group = space.groups[group_of[expression.position]]
+        read = map_.results[position : position + len(group)]
+        if [e.position if isinstance(e, AffineDimExpr) else None for e in read] != list(group):
+            return None
+        groups.append(tuple(range(position, position + len(group))))
+        total = 1
+        for size in operand_shape[position : position + len(group)]:
+            total *= size
+        shape.append(total)
+        results.append(AffineDimExpr(group_of[expression.position]))
+        position += len(group)
+    return tuple(groups), tuple(shape), AffineMap(len(space.shape), 0, tuple(results))
+
+
+def _view(operand: SSAValue, groups: Groups, shape: Sequence[int], finer: bool, edit: Editor) -> SSAValue:
+    """The operand in its new shape. Tensors without contents are made anew."""
+    if shape_of(operand) == tuple(shape):
+        return operand
+    owner = operand.owner
+    if isinstance(owner, tensor.EmptyOp):
+        assert isinstance(operand.type, TensorType)
+        return edit.add(tensor.EmptyOp, (), TensorType(operand.type.element_type, list(shape)))
+    if isinstance(owner, RESHAPES) and shape_of(owner._operands[0]) == tuple(shape):
+        return owner._operands[0]
+    return (expand if finer else collapse)(operand, groups, shape, edit)
+
+
+@dataclass(frozen=True)
+class SinkReshapes(Pass):
+    """Move elementwise ops before the reshape of a result that only they read. After: between a generic and the
+    elementwise op that alone reads it there is no static reshape that could stand after both."""
+
+    name = "sink-reshapes"
+
+    def apply(self, module: ModuleOp, context: Context) -> None:
+        """One forward walk, so that a chain of elementwise ops passes a reshape one by one."""
+        for function in module.ops:
+            for region in function.regions:
+                for block in region.blocks:
+                    self._block(block)
+
+    def _block(self, block: Block) -> None:
+        op = block.first_op
+        while op is not None:
+            following = op.next_op
+            if isinstance(op, GenericOp):
+                self._op(op)
+            else:
+                for region in op.regions:
+                    for inner in region.blocks:
+                        self._block(inner)
+            op = following
+
+    def _op(self, op: GenericOp) -> None:
+        found = candidate(op)
+        if found is None or not all(is_static(operand) for operand in op._operands if _is_tensor(operand)):
+            return
+        if not all(_is_tensor(operand) for operand in op._operands):
+            return
+        reshape = found[1]
+        results = moved(op, reshape, Editor(op))
+        if results is not None:
+            replace(op, results)
+            if reshape.results[0].first_use is None:
+                remove(reshape)
+
+
+def _is_tensor(value: SSAValue) -> bool:
+    return isinstance(value.type, TensorType)
