@@ -17,6 +17,9 @@ _ops.declare_all()
 _FORMS = {operation.name for operation in OPERATIONS}
 """Names with a form of their own; their declarations (prim::unchecked_cast, ...) serve resolution only."""
 
-_DECLARED = [operation_class(d) for d in OPS if d.torch_mlir and d.schema.operation_name not in _FORMS]
+_INPLACE = [v for name in OPS.names() for v in OPS.overloads(f"{name}_") if v.functional is not None]
+_ALL = [*OPS, *_INPLACE]
+
+_DECLARED = [operation_class(d) for d in _ALL if d.torch_mlir and d.schema.operation_name not in _FORMS]
 
 Torch = Dialect("torch", [*OPERATIONS, *_DECLARED], list(TYPES))
