@@ -14,6 +14,7 @@ from stepwell.compiler.interpreter.rules import Evaluate, Fault, rule
 from stepwell.compiler.interpreter.values import Array, dtype_of
 
 WIDE = np.dtype(np.float64)
+SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 
 
 def erf(x: Any) -> Any:
@@ -90,6 +91,12 @@ def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:
     dtype = np.asarray(a).dtype
     if dtype != WIDE:
         wide = [converted(value, WIDE) for value in (a, b, c)]
+        if dtype == np.float32:
+            # Twice rounded is once rounded unless float64's answer lies halfway between two of f32's.
+            total = np.asarray(wide[0] * wide[1] + wide[2])
+            halfway = (total.view(np.int64) & 0x1FFFFFFF) == 0x10000000
+            if not (halfway | (np.abs(total) < SMALLEST_NORMAL)).any():
+                return total.astype(dtype)[()]
         return converted(add_round_to_odd(wide[0] * wide[1], wide[2]), dtype)
     high, low = _two_product(a, b)
     middle_high, middle_low = _two_sum(c, low)

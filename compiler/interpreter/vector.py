@@ -32,6 +32,16 @@ def block(source: MemRef, indices: tuple[int, ...], shape: tuple[int, ...]) -> A
     return part
 
 
+def lanes_of(source: MemRef, indices: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """`block`, fast where a vector of one dimension lies inside."""
+    array = source.array
+    stop = indices[-1] + shape[-1]
+    if len(shape) != 1 or min(indices) < 0 or stop > array.shape[-1]:
+        return block(source, indices, shape)
+    row: Array = array[(*indices[:-1], slice(indices[-1], stop))]
+    return row
+
+
 def shape_of(type: Attribute) -> tuple[int, ...]:
     """The shape of a vector type. Scalable vectors have none."""
     assert isinstance(type, VectorType)
@@ -41,7 +51,7 @@ def shape_of(type: Attribute) -> tuple[int, ...]:
 @rule("vector.load")
 def load(op: vector.LoadOp) -> Evaluate:
     shape = shape_of(op.result.type)
-    return lambda source, *indices: block(source, indices, shape).copy()
+    return lambda source, *indices: lanes_of(source, indices, shape).copy()
 
 
 @rule("vector.store")
@@ -49,7 +59,7 @@ def store(op: vector.StoreOp) -> Evaluate:
     shape = shape_of(op.vector.type)
 
     def write(value: Array, target: MemRef, *indices: int) -> None:
-        block(target, indices, shape)[...] = value
+        lanes_of(target, indices, shape)[...] = value
 
     return write
 
@@ -135,7 +145,9 @@ def step(op: Operation) -> Evaluate:
 @rule("vector.broadcast")
 def broadcast(op: vector.BroadcastOp) -> Evaluate:
     shape, dtype = shape_of(op.vector.type), dtype_of(element_of(op.vector.type))
-    return lambda source: np.broadcast_to(np.asarray(source, dtype), shape)
+    if isinstance(op.source.type, VectorType):
+        return lambda source: np.broadcast_to(source, shape)
+    return lambda source: np.full(shape, source, dtype)
 
 
 @rule("vector.create_mask")
