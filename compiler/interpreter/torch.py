@@ -215,6 +215,11 @@ def _undefined(_: RawMachine, op: Operation, env: Env) -> None:
     env[op.results[0]] = None
 
 
+def _format(_: RawMachine, op: Operation, env: Env) -> None:
+    template, *fields = (env[v] for v in op.operands)
+    env[op.results[0]] = template.format(*fields)
+
+
 def _raise(_: RawMachine, op: Operation, env: Env) -> None:
     name = env[op.operands[1]] or "builtins.RuntimeError"
     raise _located(exception_class(name)(env[op.operands[0]]), op)
@@ -296,6 +301,7 @@ _HANDLERS: dict[type[Operation], Callable[[RawMachine, Any, Env], list[Any] | No
     operations.TensorStaticInfoCast: _same,
     operations.Uninitialized: _undefined,
     operations.RaiseException: _raise,
+    operations.FormatText: _format,
     operations.If: _if,
     operations.IfYield: _end,
     operations.Loop: _loop,

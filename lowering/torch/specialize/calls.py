@@ -41,8 +41,6 @@ def run_declared(executor: Executor, declaration: Declaration, arguments: list[A
         return UNDEFINED if len(schema.returns) == 1 else tuple([UNDEFINED] * len(schema.returns))
     if any(_is_dynamic_list(path, a) for a in arguments):
         return dynamic_lists.run(declaration, arguments, path)
-    if schema.name == "format":
-        return _format(path, arguments)
     if _mutates_container(declaration):
         return _mutate(path, declaration, arguments)
     if schema.mutates:
@@ -289,12 +287,10 @@ def _abstract(path: Path, value: Any) -> Abstract:
     return value
 
 
-def _format(path: Path, arguments: list[Abstract]) -> Any:
+def format_text(path: Path, arguments: list[Abstract]) -> Any:
     """str.format: now if all fields are known, else a text with run-time fields."""
     template = known(arguments[0], "a format")
     fields = [_flat(path, a) for a in arguments[1:]]
-    if isinstance(arguments[1] if len(arguments) == 2 else None, tuple):
-        fields = [_flat(path, a) for a in arguments[1]]
     if not any(isinstance(f, (Value, Dim)) for f in fields):
         return template.format(*fields)
     return Format(template, tuple(fields))

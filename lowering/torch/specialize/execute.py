@@ -152,17 +152,13 @@ def emit_raise(path: Path, message: Any, exception: str) -> None:
     builder = path.builder
     if isinstance(message, Format):
         operands = [builder.constant(message.template), *(calls.operand(path, a) for a in message.arguments)]
-        created = builder.add(_format_class().create(operands=operands, result_types=[types.STRING]))
+        created = builder.add(operations.FormatText.create(operands=operands, result_types=[types.STRING]))
         text: SSAValue = created.results[0]
     elif isinstance(message, Value):
         text = message.ssa
     else:
         text = builder.constant(str(message))
     builder.add(operations.RaiseException.create(operands=[text, builder.constant(exception)]))
-
-
-def _format_class() -> type[Operation]:
-    return operations.FormatText
 
 
 # ------ prim's own operations
@@ -243,6 +239,11 @@ def _same(_: Executor, op: Operation, path: Path) -> list[Path]:
 
 def _undefined(_: Executor, op: Operation, path: Path) -> list[Path]:
     path.env[op.results[0]] = UNDEFINED
+    return [path]
+
+
+def _format(_: Executor, op: Operation, path: Path) -> list[Path]:
+    path.env[op.results[0]] = calls.format_text(path, [path.env[v] for v in op.operands])
     return [path]
 
 
@@ -341,6 +342,7 @@ _HANDLERS: dict[type[Operation], Handler] = {
     operations.TensorStaticInfoCast: _same,
     operations.Uninitialized: _undefined,
     operations.RaiseException: _raise,
+    operations.FormatText: _format,
     operations.If: _if,
     operations.Loop: _loop,
     operations.GetAttribute: _get_attribute,
