@@ -19,6 +19,7 @@ from stepwell.compiler.signature import SMALLEST_SYMBOLIC, Pattern, facts_of, si
 from stepwell.dialects import context
 from stepwell.dialects.torch.sizes import Dim, Symbol
 from stepwell.lowering.torch.expand_composites import ExpandComposites
+from stepwell.lowering.torch.prune import PruneTorch
 from stepwell.lowering.torch.specialize import Contract, specialize
 from stepwell.lowering.torch_to_linalg import TorchToLinalg
 
@@ -50,6 +51,8 @@ class Checker:
         facts = facts_of(call.key, Pattern(tuple(parts)), symbols)
         given = dict(zip(state, facts[len(arguments) :], strict=True))
         self.contract = specialize(raw, self.function, facts[: len(arguments)], names=names, state=given)
+        self.contract.module.verify()
+        PruneTorch().apply(self.contract.module, context_)
         self.contract.module.verify()
         self.module = self.contract.module.clone()
         ExpandComposites().apply(self.module, context_)
