@@ -445,6 +445,19 @@ class LinalgBuilder(Emitter):
         type_ = tensor_type([], value.dtype)
         return Tensor(self.op(tensor.FromElementsOp, [value.value], type_), (), value.dtype)
 
+    def from_scalars(self, values: Sequence[Scalar], sizes: Sequence[Size], dtype: DType) -> Tensor:
+        """A tensor of known sizes from its elements in row-major order."""
+        if not values:
+            return Tensor(self.empty(sizes, dtype), tuple(sizes), dtype)
+        operands = [v.cast(dtype).value for v in values]
+        return Tensor(self.op(tensor.FromElementsOp, operands, tensor_type(sizes, dtype)), tuple(sizes), dtype)
+
+    def any_of(self, x: Tensor, predicate: Callable[[Scalar], Scalar]) -> Scalar:
+        """Whether the predicate (a bool of one element) holds anywhere, as a scalar of the host program."""
+        flags = self.elementwise(lambda e: predicate(e).cast(dtypes.int32), x, dtype=dtypes.int32, compute=x.dtype)
+        worst = self.reduce(lambda a, e: a.maximum(e), 0, flags, range(x.rank))
+        return self.element(worst).compare("ne", 0)
+
     # ------ run-time checks
 
     def require(self, condition: Scalar, exception: str, message: str, *values: Scalar) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 FAMILIES: tuple[str, ...] = (
-    "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "normalization",
+    "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "normalization",
 )  # fmt: skip
 
 

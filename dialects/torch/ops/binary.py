@@ -156,8 +156,8 @@ def guard_divisor(b: LinalgBuilder, y: Any, dtype: DType) -> None:
     if dtype.category >= dtypes.FLOATING:
         return
     if isinstance(y, Tensor):
-        all_set = b.reduce(lambda a, e: a & e, True, y, range(y.rank), dtype=dtypes.bool_)
-        b.require(b.element(all_set), "RuntimeError", "ZeroDivisionError")
+        zero = b.any_of(y, lambda e: e.compare("eq", 0))
+        b.require(~zero, "RuntimeError", "ZeroDivisionError")
     elif not isinstance(y, (int, float)):
         b.require(b.scalar(y, dtypes.int64).compare("ne", 0), "RuntimeError", "ZeroDivisionError")
     elif y == 0:
