@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 FAMILIES: tuple[str, ...] = (
-    "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "normalization",
+    "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "views", "slicing",
+    "joining", "padding", "normalization",
 )  # fmt: skip
 
 
