@@ -23,6 +23,7 @@ class Liveness:
 
     An op without regions reads its operands over [begin, end] and writes its results over the same, so what it
     reads and what it writes overlap; end is begin + 1. An op with regions begins before and ends after them.
+    Between one op and the next there is a position that only what outlives the first covers.
     """
 
     def __init__(self, body: Block) -> None:
@@ -35,10 +36,13 @@ class Liveness:
     def _number(self, block: Block) -> None:
         for op in block.ops:
             self.begin[op] = self._tick()
+            if op.regions:
+                self._tick()
             for region in op.regions:
                 for inner in region.blocks:
                     self._number(inner)
             self.end[op] = self._tick()
+            self._tick()
 
     def _tick(self) -> int:
         self._clock += 1
@@ -91,12 +95,13 @@ class Liveness:
         return self.defined(value), self.last_read(value)
 
 
-def overlapping(left: Iterable[Range], right: Sequence[Range], *, apart_from: Range | None = None) -> bool:
-    """Whether two sets of ranges share a position, not counting those within `apart_from`."""
+def overlapping(left: Iterable[Range], right: Sequence[Range], apart_from: Sequence[Range] = ()) -> bool:
+    """Whether two sets of ranges share a position, not counting what lies within one of `apart_from`."""
     for start, stop in left:
         for other_start, other_stop in right:
-            first, last = max(start, other_start), min(stop, other_stop)
-            if first <= last and not (apart_from is not None and apart_from[0] <= first and last <= apart_from[1]):
+            first = start if start > other_start else other_start
+            last = stop if stop < other_stop else other_stop
+            if first <= last and not any(a <= first and last <= b for a, b in apart_from):
                 return True
     return False
 

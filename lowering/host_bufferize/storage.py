@@ -84,7 +84,12 @@ class Storage:
         """For each result of the function that needs no copy: the value that is computed into its buffer."""
         self._find_roots()
         self._make_cells()
-        for wish in sorted(self._wishes(), key=lambda wish: -wish.weight):
+        wishes = sorted(self._wishes(), key=lambda wish: -wish.weight)
+        self._wishes_of: dict[SSAValue, list[Wish]] = {}
+        for wish in wishes:
+            self._wishes_of.setdefault(self.roots[wish.first], []).append(wish)
+            self._wishes_of.setdefault(self.roots[wish.second], []).append(wish)
+        for wish in wishes:
             self._grant(wish)
         self._place_results()
         self.aside: dict[tuple[Operation, int], Cell] = {}
@@ -185,26 +190,43 @@ class Storage:
                 yield Wish(first, second, op, 10 * depth[op] + urgency)
 
     def _grant(self, wish: Wish) -> None:
-        first, second = self.roots[wish.first], self.roots[wish.second]
-        if wish.first in self.partial or wish.second in self.partial or first is second:
-            return
-        a, b = self.cells[first], self.cells[second]
+        """Join two cells, if they are apart in time but for the ops where one may take over from the other."""
+        a, b = self.cells[self.roots[wish.first]], self.cells[self.roots[wish.second]]
         if a is b or a.place is not Place.ARENA or b.place is not Place.ARENA or a.bytes != b.bytes:
             return
-        touching = (self.live.begin[wish.op], self.live.end[wish.op])
-        if wish.op.regions:
-            touching = (touching[0], touching[0])
-        elif self._read_otherwise(wish, a):
-            return
-        if not overlapping(a.ranges, b.ranges, apart_from=touching):
+        touching = [moment for other in self._between(a, b) if (moment := self._moment(other)) is not None]
+        if self._moment(wish) is not None and not overlapping(a.ranges, b.ranges, merged(touching)):
             self._join(a, b)
 
-    def _read_otherwise(self, wish: Wish, cell: Cell) -> bool:
-        """Whether the op reads the cell through another operand too, so that writing there would hurt."""
-        if isinstance(wish.op, (scf.YieldOp, scf.ConditionOp, func.ReturnOp)):
-            return False
-        readers = [v for v in wish.op.operands if isinstance(v.type, TensorType) and self.cell(v) is cell]
-        return len(readers) > 1
+    def _between(self, a: Cell, b: Cell) -> Iterator[Wish]:
+        """The wishes that connect two cells."""
+        fewer, more = sorted((a, b), key=lambda cell: len(self.members[cell]))
+        for root in self.members[fewer]:
+            for wish in self._wishes_of.get(root, ()):
+                ends = {self.cells[self.roots[wish.first]], self.cells[self.roots[wish.second]]}
+                if ends == {fewer, more}:
+                    yield wish
+
+    def _moment(self, wish: Wish) -> Range | None:
+        """When the life of one side may touch the other's; None where they must not share memory."""
+        if wish.first in self.partial or wish.second in self.partial:
+            return None
+        begin, end = self.live.begin[wish.op], self.live.end[wish.op]
+        if wish.op.regions:
+            return begin, begin
+        if not isinstance(wish.op, (scf.YieldOp, scf.ConditionOp)):
+            # Read through another operand too, the old elements would be gone too early.
+            cell, safe = self.cell(wish.first), self._safe_operands(wish.op)
+            for number, value in enumerate(wish.op.operands):
+                if isinstance(value.type, TensorType) and self.cell(value) is cell and number not in safe:
+                    return None
+        return begin, end
+
+    def _safe_operands(self, op: Operation) -> list[int]:
+        """The operands that an op has read, at each place, before it writes there."""
+        if isinstance(op, tile.LaunchOp):
+            return overwritable(self.sizes.kernels[op.kernel.root_reference.data])
+        return [list(op.operands).index(op.dest)] if isinstance(op, tensor.InsertSliceOp) else []
 
     def _join(self, a: Cell, b: Cell) -> None:
         if a is b:
