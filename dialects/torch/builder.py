@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xdsl.dialects.builtin import BoolAttr, FloatAttr, IntegerAttr, LocationAttr, StringAttr, f64, i64
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch import operations, types
@@ -150,9 +150,9 @@ class TorchBuilder:
             created = operations.Operator.create(
                 operands=operands, result_types=result_types, properties={"name": name}
             )
-        return self.add(created).results
+        return self.place(created).results
 
-    def add(self, operation: Operation) -> Operation:
+    def place(self, operation: Operation) -> Operation:
         if self.location is not None:
             operation.location = self.location
         self.block.add_op(operation)
@@ -172,7 +172,7 @@ class TorchBuilder:
             return self.fresh("i", result)
         if isinstance(info, list):
             unpacked = operations.ListUnpack.create(operands=[result], result_types=[vtensor_of(i) for i in info])
-            return [Value(r, i) for r, i in zip(self.add(unpacked).results, info, strict=True)]
+            return [Value(r, i) for r, i in zip(self.place(unpacked).results, info, strict=True)]
         if isinstance(info, Dim):
             self._dims.setdefault(info, result)
             return info
@@ -197,6 +197,31 @@ class TorchBuilder:
     def size_of(self, tensor: SSAValue, dim: int) -> SSAValue:
         """`torch.aten.size.int` of a tensor value, as an operation even where the size is known."""
         return self._arithmetic("aten::size.int", tensor, self.constant(dim))
+
+    def loop(
+        self,
+        trips: Size,
+        carried: Sequence[Value],
+        body: Callable[[TorchBuilder, Dim, list[Value]], Sequence[Value]],
+    ) -> list[Value]:
+        """torch.prim.Loop over `trips` iterations; `body(builder, iteration, values)` gives the new values.
+
+        Carried tensors keep their sizes and dtypes.
+        """
+        infos = [v.tensor for v in carried]
+        block = Block(arg_types=[types.INT, *(vtensor_of(i) for i in infos)])
+        inner = type(self)(block, parent=self)
+        iteration = Symbol("k", 0, trips - 1)
+        inner.define(iteration, block.args[0])
+        values = [Value(a, i) for a, i in zip(block.args[1:], infos, strict=True)]
+        ends = body(inner, Dim.of(iteration), values)
+        inner.place(operations.LoopCondition.create(operands=[inner.constant(True), *(v.ssa for v in ends)]))
+        created = operations.Loop.create(
+            operands=[self.integer(trips), self.constant(True), *(v.ssa for v in carried)],
+            result_types=[vtensor_of(i) for i in infos],
+            regions=[Region([block])],
+        )
+        return [Value(r, i) for r, i in zip(self.place(created).results, infos, strict=True)]
 
     # ------ operands
 
@@ -235,7 +260,7 @@ class TorchBuilder:
                 return builder._constants[cls, key]
             builder = builder.parent
         properties = {} if attribute is None else {"value": attribute}
-        created = self.add(cls.create(result_types=[cls.result_type], properties=properties))
+        created = self.place(cls.create(result_types=[cls.result_type], properties=properties))
         self._constants[cls, key] = created.results[0]
         return created.results[0]
 
@@ -244,9 +269,9 @@ class TorchBuilder:
         operands = [self.materialize(v, element) for v in values]
         if isinstance(values, tuple) and element is None:
             type_: Attribute = types.tuple_of([v.type for v in operands])
-            return self.add(operations.TupleConstruct.create(operands=operands, result_types=[type_])).results[0]
+            return self.place(operations.TupleConstruct.create(operands=operands, result_types=[type_])).results[0]
         type_ = _operand_list_type(operands, element)
-        return self.add(operations.ListConstruct.create(operands=operands, result_types=[type_])).results[0]
+        return self.place(operations.ListConstruct.create(operands=operands, result_types=[type_])).results[0]
 
     # ------ symbolic ints
 

@@ -352,25 +352,27 @@ class LinalgBuilder(Emitter):
         """The same elements in row-major order under other sizes (collapse, then expand)."""
         if tuple(sizes) == x.sizes:
             return x
+        if x.rank == 0:
+            return self.expand(x, sizes)
         flat = self._collapse(x)
+        # A group's size is static in both types or in neither.
+        flat = self.refine(flat, [product(sizes)], dynamic=any(not isinstance(s, int) for s in sizes))
         return self._expand(flat, tuple(sizes))
+
+    def refine(self, x: Tensor, sizes: Sequence[Size], dynamic: bool = False) -> Tensor:
+        """The same tensor, known to have these sizes; `dynamic` hides static ones in its type."""
+        type_ = TensorType(x.dtype.builtin, [DYNAMIC_INDEX] * len(sizes)) if dynamic else tensor_type(sizes, x.dtype)
+        value = x.value if x.value.type == type_ else self.op(tensor.CastOp, [x.value], type_)
+        return Tensor(value, tuple(sizes), x.dtype)
 
     def _collapse(self, x: Tensor) -> Tensor:
         if x.rank == 1:
             return x
         size = product(x.sizes)
-        groups = ArrayAttr([ArrayAttr([IntegerAttr(d, i64) for d in range(x.rank)])] if x.rank else [])
-        if x.rank == 0:
-            operation: Operation = tensor.ExpandShapeOp.create(
-                operands=[x.value], result_types=[tensor_type([1], x.dtype)],
-                properties={
-                    "reassociation": groups, "static_output_shape": DenseArrayBase.from_list(i64, [1]),
-                },
-            )  # fmt: skip
-        else:
-            operation = tensor.CollapseShapeOp.create(
-                operands=[x.value], result_types=[tensor_type([size], x.dtype)], properties={"reassociation": groups}
-            )
+        groups = ArrayAttr([ArrayAttr([IntegerAttr(d, i64) for d in range(x.rank)])])
+        operation = tensor.CollapseShapeOp.create(
+            operands=[x.value], result_types=[tensor_type([size], x.dtype)], properties={"reassociation": groups}
+        )
         return Tensor(self.add(operation).results[0], (size,), x.dtype)
 
     def _expand(self, x: Tensor, sizes: tuple[Size, ...]) -> Tensor:

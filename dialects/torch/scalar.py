@@ -313,7 +313,7 @@ class Scalar:
         if to.itemsize == self.dtype.itemsize and self.dtype.category == INTEGER:
             return self.value
         if to.itemsize < self.dtype.itemsize:
-            return self.at.op(arith.TruncIOp, [self.value], to.builtin, dict(_NO_OVERFLOW))
+            return self.at.op(arith.TruncIOp, [self.value], to.builtin)
         cls = arith.ExtSIOp if self.dtype.is_signed else arith.ExtUIOp
         return self.at.op(cls, [self.value], to.builtin)
 

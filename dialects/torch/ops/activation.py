@@ -311,7 +311,7 @@ for _text in (
         @staticmethod
         def samples(text: str = _text) -> Iterator[Sample]:
             for value in (1.5, -math.inf):
-                yield sample(normal(2, 3), normal(2, 1) > 0, np.float32(value).reshape(()) if "Tensor value" in text else value)
+                yield sample(normal(2, 3), normal(2, 1) > 0, np.array(value, np.float32) if "Tensor value" in text else value)
             yield sample(integers(2, 3), normal(3) > 0, np.array(3) if "Tensor value" in text else 3)
 
         @staticmethod

@@ -64,7 +64,7 @@ def _cat_lower(b: LinalgBuilder, out: TensorInfo, tensors: Sequence[Tensor], dim
                 b.require_equal(tensor.sizes[n], kept[0].sizes[n], f"Sizes of tensors must match except in dimension {d}. Got {{}} and {{}}")  # noqa: E501  # fmt: skip
     if len(kept) == 1:
         return kept[0]
-    same = [Tensor(t.value, tuple(t.sizes[n] if n == d else s for n, s in enumerate(out.sizes)), t.dtype) for t in kept]
+    same = [b.refine(t, [t.sizes[n] if n == d else s for n, s in enumerate(out.sizes)]) for t in kept]
     return b.concatenate(same, d)
 
 

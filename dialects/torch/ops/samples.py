@@ -43,7 +43,7 @@ def binary() -> Iterator[Sample]:
     yield sample(normal(2, 3), normal(3, seed=1))
     yield sample(np.repeat(SPECIAL, SPECIAL.size), np.tile(SPECIAL, SPECIAL.size))
     yield sample(np.zeros((0, 3), np.float32), normal(1, 1))
-    yield sample(integers(2, 1), np.float32(2).reshape(()))
+    yield sample(integers(2, 1), np.array(2, np.float32))
     yield sample(integers(4, 3, dtype=np.int32), np.array([1, -2, 3]))
 
 

@@ -329,12 +329,15 @@ class Diagonal:
     @staticmethod
     def lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, offset: int, dim1: int, dim2: int) -> Tensor:
         p, q = wrap(dim1, x.rank), wrap(dim2, x.rank)
+        # The square around the diagonal first: a map reads the whole of what it reads.
+        starts = [minimum({p: -min(offset, 0), q: max(offset, 0)}.get(d, 0), s) for d, s in enumerate(x.sizes)]
+        sizes = [out.sizes[-1] if d in (p, q) else s for d, s in enumerate(x.sizes)]
+        if out.sizes[-1] == 0:
+            return b.fill(0, out.sizes, out.dtype)
+        x = b.slice(x, starts, sizes, [1] * x.rank)
         rest = iter(range(out.rank - 1))
         last = AffineExpr.dimension(out.rank - 1)
-        read = [
-            last - min(offset, 0) if d == p else last + max(offset, 0) if d == q else AffineExpr.dimension(next(rest))
-            for d in range(x.rank)
-        ]
+        read = [last if d in (p, q) else AffineExpr.dimension(next(rest)) for d in range(x.rank)]
         return b.map_read(x, out.sizes, AffineMap(out.rank, 0, tuple(read)))
 
     @staticmethod
