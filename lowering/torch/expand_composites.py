@@ -139,7 +139,7 @@ def _typed(builder: TorchBuilder, value: Any, old: SSAValue) -> SSAValue:
     if isinstance(value, list) and isinstance(old.type, types.ListType):
         operands = [builder.materialize(v) for v in value]
         created = operations.ListConstruct.create(operands=operands, result_types=[old.type])
-        return builder.add(created).results[0]
+        return builder.place(created).results[0]
     return builder.materialize(value)
 
 

@@ -45,7 +45,9 @@ def run_declared(executor: Executor, declaration: Declaration, arguments: list[A
         return _mutate(path, declaration, arguments)
     if schema.mutates:
         return _write(path, declaration, arguments)
-    if declaration.evaluate_only or _is_container_op(declaration, arguments):
+    if _is_container_op(declaration, arguments):
+        return _evaluate(path, declaration, arguments)
+    if declaration.evaluate_only and not any(isinstance(a, TensorRef) for a in arguments):
         return _evaluate(path, declaration, arguments)
     if declaration.is_view and isinstance(arguments[0], TensorRef):
         return _view(path, declaration, arguments)

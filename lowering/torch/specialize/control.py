@@ -87,8 +87,8 @@ class Control:
     def _dead(self, split: Split) -> list[Leaf]:
         """Both branches raise: an If without results, and nothing after it is ever reached."""
         for block in (split.then, split.otherwise):
-            TorchBuilder(block).add(operations.IfYield.create())
-        split.parent.add(
+            TorchBuilder(block).place(operations.IfYield.create())
+        split.parent.place(
             operations.If.create(operands=[split.condition], regions=[Region([split.then]), Region([split.otherwise])])
         )
         return []

@@ -131,7 +131,7 @@ class _Run:
         before = {p: path.store.objects[o.number][a] for p, (o, a) in self.places.items()}
         closed = executor.control.close(executor.call(self.function, values, path), 0)
         if closed is None:
-            builder.add(func.ReturnOp.create())
+            builder.place(func.ReturnOp.create())
             return self._finish([], {"returns": {"const": None}, "state": [], "written": []})
         path, (returned, *_) = closed[0], [*closed[1], None]
         template = Template(path)
@@ -142,7 +142,7 @@ class _Run:
             if not _unchanged(path, before[where], path.store.objects[o.number][a])
         ]
         results["written"] = list(self._written(path, start, template))
-        path.builder.add(func.ReturnOp.create(operands=template.leaves))
+        path.builder.place(func.ReturnOp.create(operands=template.leaves))
         return self._finish([v.type for v in template.leaves], results)
 
     def _finish(self, result_types: list[Attribute], results: dict[str, Any]) -> Contract:
@@ -386,7 +386,7 @@ def _symbolic_int(builder: TorchBuilder, symbol: Symbol) -> SSAValue:
         "min_val": IntegerAttr(max(symbol.low, -(1 << 63)), i64),
         "max_val": IntegerAttr(high, i64),
     }
-    return builder.add(operations.SymbolicInt.create(result_types=[types.INT], properties=properties)).results[0]
+    return builder.place(operations.SymbolicInt.create(result_types=[types.INT], properties=properties)).results[0]
 
 
 def bind_shape(builder: TorchBuilder, tensor: SSAValue, info: TensorInfo, values: Mapping[Symbol, SSAValue]) -> None:
@@ -397,7 +397,7 @@ def bind_shape(builder: TorchBuilder, tensor: SSAValue, info: TensorInfo, values
     position = {s: i for i, s in enumerate(symbols)}
     results = tuple(affine(size, position) for size in info.sizes)
     properties: dict[str, Attribute] = {"shape_expressions": AffineMapAttr(AffineMap(0, len(symbols), results))}
-    builder.add(
+    builder.place(
         operations.BindSymbolicShape.create(operands=[tensor, *(values[s] for s in symbols)], properties=properties)
     )
 

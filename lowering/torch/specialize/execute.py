@@ -152,13 +152,13 @@ def emit_raise(path: Path, message: Any, exception: str) -> None:
     builder = path.builder
     if isinstance(message, Format):
         operands = [builder.constant(message.template), *(calls.operand(path, a) for a in message.arguments)]
-        created = builder.add(operations.FormatText.create(operands=operands, result_types=[types.STRING]))
+        created = builder.place(operations.FormatText.create(operands=operands, result_types=[types.STRING]))
         text: SSAValue = created.results[0]
     elif isinstance(message, Value):
         text = message.ssa
     else:
         text = builder.constant(str(message))
-    builder.add(operations.RaiseException.create(operands=[text, builder.constant(exception)]))
+    builder.place(operations.RaiseException.create(operands=[text, builder.constant(exception)]))
 
 
 # ------ prim's own operations
@@ -188,7 +188,7 @@ def literal_value(path: Path, op: Operation) -> Value:
     dtype = next(d for d in dtypes.ALL if type_.element_type in (d.torch, d.builtin))
     info = TensorInfo(tuple(type_.get_shape()), dtype)
     created = operations.ValueTensorLiteral.create(properties={"value": attribute}, result_types=[vtensor_of(info)])
-    return Value(path.builder.add(created).results[0], info)
+    return Value(path.builder.place(created).results[0], info)
 
 
 def _list(_: Executor, op: Operation, path: Path) -> list[Path]:

@@ -309,17 +309,17 @@ def _distinct(slots: list[Slot]) -> list[Slot]:
 
 def _terminate(path: Path, values: list[Any], wanted: list[Attribute]) -> None:
     operands = [materialize(path.builder, v, t) for v, t in zip(values, wanted, strict=True)]
-    path.builder.add(operations.IfYield.create(operands=operands))
+    path.builder.place(operations.IfYield.create(operands=operands))
 
 
 def materialize(builder: TorchBuilder, value: Any, type_: Attribute) -> SSAValue:
     """The SSA value of an abstract value at a place that wants `type_`; None becomes uninitialized."""
     if value is None:
-        return builder.add(operations.Uninitialized.create(result_types=[type_])).results[0]
+        return builder.place(operations.Uninitialized.create(result_types=[type_])).results[0]
     ssa = value.ssa if isinstance(value, (Value, DynamicList)) else builder.materialize(value)
     if ssa.type == type_:
         return ssa
-    return builder.add(operations.TensorStaticInfoCast.create(operands=[ssa], result_types=[type_])).results[0]
+    return builder.place(operations.TensorStaticInfoCast.create(operands=[ssa], result_types=[type_])).results[0]
 
 
 def _append_if(split: Split, result_types: list[Attribute]) -> list[SSAValue]:
@@ -421,10 +421,10 @@ def _close_one_sided(
     result_types = [t for _, t in outputs]
     for block, path in ((split.then, then), (split.otherwise, otherwise)):
         if path is not None:
-            path.builder.add(operations.IfYield.create(operands=[v for v, _ in outputs]))
+            path.builder.place(operations.IfYield.create(operands=[v for v, _ in outputs]))
         else:
             blank = TorchBuilder(block)
-            blank.add(operations.IfYield.create(operands=[materialize(blank, None, t) for t in result_types]))
+            blank.place(operations.IfYield.create(operands=[materialize(blank, None, t) for t in result_types]))
     results = _append_if(split, result_types)
     replaced = {ssa: results[i] for ssa, i in mapping.items()}
     alive.builder.export_to(outside, replaced)

@@ -210,7 +210,7 @@ class LoopState:
         operands = [end.builder.materialize(condition)]
         for key in self.start:
             operands += self._operands(self.forms.get(key), ends.get(key, self.start[key]), end)
-        end.builder.add(operations.LoopCondition.create(operands=operands))
+        end.builder.place(operations.LoopCondition.create(operands=operands))
 
     def _operands(self, form: Form, value: Any, path: Path) -> list[SSAValue]:
         if form is None:
@@ -433,4 +433,4 @@ def dynamic_list(path: Path, elements: Any, element: TensorInfo | str) -> Dynami
     values = [read(path, e) if isinstance(e, TensorRef) else e for e in ([] if elements is UNDEFINED else elements)]
     operands = [materialize(path.builder, v, inner) for v in values]
     created = operations.ListConstruct.create(operands=operands, result_types=[list_type(element)])
-    return DynamicList(path.builder.add(created).results[0], element)
+    return DynamicList(path.builder.place(created).results[0], element)

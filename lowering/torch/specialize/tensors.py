@@ -51,7 +51,7 @@ def _refine(path: Path, value: Value) -> Value:
     if vtensor_of(info) == value.ssa.type:
         return Value(value.ssa, info)
     cast = operations.TensorStaticInfoCast.create(operands=[value.ssa], result_types=[vtensor_of(info)])
-    return Value(path.builder.add(cast).results[0], info)
+    return Value(path.builder.place(cast).results[0], info)
 
 
 def resolve(path: Path, size: Size) -> Size:
