@@ -89,7 +89,8 @@ class TensorData:
             raise ArchiveError(f"the archive does not hold the data of the tensor {self.storage.key!r}")
         item = data.dtype.itemsize
         steps = tuple(stride * item for stride in self.strides)
-        return np.ndarray(self.sizes, data.dtype, data.data if data.size else b"", self.offset * item, steps)
+        raw = data.view(np.uint8).data if data.size else b""
+        return np.ndarray(self.sizes, data.dtype, raw, self.offset * item, steps)
 
 
 class ListData(list[Any]):

@@ -37,7 +37,7 @@ def integer(value: int) -> Raw:
         return Raw(b"K" + bytes([value]))
     if -(2**31) <= value < 2**31:
         return Raw(b"J" + struct.pack("<i", value))
-    size = max(8, (value.bit_length() + 8) // 8)
+    size = 8 if -(2**63) <= value < 2**63 else value.bit_length() // 8 + 1
     return Raw(b"\x8a" + bytes([size]) + value.to_bytes(size, "little", signed=True))
 
 

@@ -50,8 +50,8 @@ def test_they_are_values() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "f()", "List[int, int]", "Dict[int]", "List[]", "int +", "a < b", "List[1]", "[int]", "Optional[int, str]",
-     "'('", "'1'"],
+    ["", "1", "f()", "List[int, int]", "Dict[int]", "List[]", "int +", "a < b", "List[1]", "[int]",
+     "Optional[int, str]", "'('", "'1'"],
 )  # fmt: skip
 def test_no_types(text: str) -> None:
     with pytest.raises(CompileError):
