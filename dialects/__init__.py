@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
     from xdsl.context import Context
 
 
@@ -17,8 +20,12 @@ def context() -> Context:
     Names of resources are read as they stand: xDSL's own builtin dialect remembers those of every text that was
     ever read, and renames what it has seen before.
     """
+    from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
     from xdsl.context import Context
     from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
+    from xdsl.context import Context
     from xdsl.dialects import builtin, cf, func, gpu, linalg, math, memref, scf, tensor, vector
     from xdsl.ir import Dialect
 
