@@ -123,7 +123,7 @@ class Declaration:
     or `evaluate_only` is true for what exists at compile time only (strings, grad mode). `write(b, base,
     value, ...)` gives the base after `value` was stored through the view that the op takes of it. `effects`
     marks ops that must stay even if their result is unused (random numbers, printing). `inplace` says that
-    ATen has the variant `name_` too; its own declaration is derived, and its `functional` is this one.
+    ATen has the variant `name_` too (a str: under that overload name); its own declaration is derived, and its `functional` is this one.
     Of ops that alias: `copies(x, ...)` says that with these arguments the result is a copy after all (`to` with
     another dtype), `if_contiguous` that it is a view only if self is contiguous, else a copy (`reshape`).
     """
@@ -141,7 +141,7 @@ class Declaration:
     tolerance: float = 1e-5
     evaluate_only: bool = False
     effects: bool = False
-    inplace: bool = False
+    inplace: bool | str = False
     functional: Declaration | None = None
     copies: Rule | None = None
     if_contiguous: bool = False
@@ -290,6 +290,8 @@ def inplace_variant(base: Declaration) -> Declaration:
     schema = base.schema
     head, _, tail = schema.text.partition("(")
     name, dot, overload = head.partition(".")
+    if isinstance(base.inplace, str):
+        dot, overload = "." if base.inplace else "", base.inplace
     first = schema.arguments[0]
     tail = tail.replace(f"Tensor {first.name}", "Tensor(a!) self", 1)
     text = f"{name}_{dot}{overload}({tail.rpartition('->')[0]}-> Tensor(a!)"

@@ -15,7 +15,7 @@ from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
 from stepwell.dialects.torch.ops import samples
 from stepwell.dialects.torch.ops.dimensions import broadcast_sizes
 from stepwell.dialects.torch.ops.elementwise import Body, Choice, as_dtype, elementwise
-from stepwell.dialects.torch.ops.promotion import boolean, facts, floating, numpy_compute, promoted, same
+from stepwell.dialects.torch.ops.promotion import boolean, facts, floating, numpy_compute, promoted, same, scalar_dtype
 from stepwell.dialects.torch.ops.samples import integers, normal
 from stepwell.dialects.torch.scalar import Scalar, compute_dtype
 
@@ -56,19 +56,20 @@ def binary(
 # ------ sums: self + alpha * other
 
 
-def _scaled(names: str, combine: Callable[[Any, Any], Any], **options: Any) -> None:
-    """add, sub, rsub: with a factor for the second operand, which must be an int for integers."""
+def _scaled(names: str, combine: Callable[[Any, Any], Any] | None, **options: Any) -> None:
+    """add, sub: with a factor for the second operand, an int for integers. rsub (None): sub with operands swapped."""
     for name in names.split():
         for star, overload in (("*, ", "Tensor(Tensor self, Tensor other, "), ("", "Scalar(Tensor self, Scalar other, ")):
-            _declare_scaled(f"aten::{name}.{overload}{star}Scalar alpha=1) -> Tensor", combine, options)
+            text = f"aten::{name}.{overload}{star}Scalar alpha=1) -> Tensor"
+            _declare_scaled(text, combine or (lambda x, y: x - y), combine is None, options)
 
 
-def _declare_scaled(text: str, combine: Callable[[Any, Any], Any], options: dict[str, Any]) -> None:
+def _declare_scaled(text: str, combine: Callable[[Any, Any], Any], swap: bool, options: dict[str, Any]) -> None:
     refuses_bool = not text.startswith("aten::add")
 
     def infer(x: TensorInfo, y: Any, alpha: Any) -> TensorInfo:
         dtype = promoted(x, y)
-        if refuses_bool and dtype.category == dtypes.BOOL:
+        if refuses_bool and dtypes.bool_ in (x.dtype, y.dtype if isinstance(y, TensorInfo) else scalar_dtype(y)):
             raise RuntimeFault(_SUBTRACTION)
         if isinstance(alpha, float) and dtype.category < dtypes.FLOATING:
             raise RuntimeFault("For integral input tensors, argument alpha must not be a floating point number.")
@@ -78,7 +79,7 @@ def _declare_scaled(text: str, combine: Callable[[Any, Any], Any], options: dict
         out = infer(facts(x), facts(y), alpha).dtype
         computing = numpy_compute(out)
         with np.errstate(all="ignore"):
-            left, right = np.asarray(x).astype(computing), np.asarray(y).astype(computing)
+            left, right = (np.asarray(v).astype(computing) for v in ((y, x) if swap else (x, y)))
             if out.category == dtypes.BOOL:
                 return np.asarray(left | (right & bool(alpha)))
             return as_dtype(np.asarray(combine(left, right * np.asarray(alpha).astype(computing))), out)
@@ -86,13 +87,17 @@ def _declare_scaled(text: str, combine: Callable[[Any, Any], Any], options: dict
     def lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, y: Any, alpha: Any) -> Tensor:
         if out.dtype.category == dtypes.BOOL:
             return b.elementwise(lambda p, q, a: p | (q & a), x, y, alpha, dtype=out.dtype, sizes=out.sizes)
+        x, y = (y, x) if swap else (x, y)
         if not isinstance(alpha, Scalar) and alpha == 1:
             return b.elementwise(combine, x, y, dtype=out.dtype, sizes=out.sizes)
         return b.elementwise(lambda p, q, a: combine(p, q * a), x, y, alpha, dtype=out.dtype, sizes=out.sizes)
 
     declare(
         text, infer=infer, reference=reference, lower=lower, source=f"{__name__} ({text.partition('(')[0]})",
-        samples=_scaled_samples if "Tensor other" in text else _scaled_scalar_samples, **options,
+        samples=(_scaled_samples if text.startswith("aten::add") else _float_scaled_samples)
+        if "Tensor other" in text
+        else _scaled_scalar_samples,
+        **options,
     )  # fmt: skip
 
 
@@ -105,6 +110,11 @@ def _scaled_samples() -> Iterator[Sample]:
     yield sample(integers(2, 3), np.array([True, False, True]), alpha=3)
 
 
+def _float_scaled_samples() -> Iterator[Sample]:
+    yield from samples.binary()
+    yield sample(normal(2, 3), normal(3), alpha=2)
+
+
 def _scaled_scalar_samples() -> Iterator[Sample]:
     yield from samples.with_scalar()
     yield sample(normal(2, 3), 1.5, 2)
@@ -112,7 +122,7 @@ def _scaled_scalar_samples() -> Iterator[Sample]:
 
 _scaled("add", lambda x, y: x + y, doc="self + alpha * other", inplace=True)
 _scaled("sub subtract", lambda x, y: x - y, doc="self - alpha * other", inplace=True)
-_scaled("rsub", lambda x, y: y - x, doc="other - alpha * self")
+_scaled("rsub", None, doc="other - alpha * self")
 
 
 
@@ -185,7 +195,7 @@ def _division(text: str) -> None:
 
     declare(
         text, infer=infer, reference=reference, lower=lower, source=f"{__name__} ({text.partition('(')[0]})",
-        samples=_division_samples(text), inplace=True, doc="Division, rounded as the mode says (floor_divide: down).",
+        samples=_division_samples(text), inplace="Tensor" if text.startswith("aten::floor_divide(") else True, doc="Division, rounded as the mode says (floor_divide: down).",
     )  # fmt: skip
 
 
@@ -381,7 +391,7 @@ def _numpy_xlogy(x: Array, y: Array) -> Array:
 
 
 binary(
-    "xlogy special_xlogy", _xlogy, _numpy_xlogy, floating, inplace=False,
+    "xlogy", _xlogy, _numpy_xlogy, floating,
     overloads=("Tensor(Tensor self, Tensor other)", "Scalar_Other(Tensor self, Scalar other)"),
 )  # fmt: skip
 
@@ -458,7 +468,8 @@ def _power_of(text: str) -> None:
 
     declare(
         text, infer=infer, reference=reference, lower=lower, samples=_power_samples(text), doc="self ** exponent",
-        inplace="Tensor self" in text, source=f"{__name__} ({text.partition('(')[0]})",
+        inplace=text.partition("(")[0].rpartition("_")[2] if "Tensor self" in text else False,
+        source=f"{__name__} ({text.partition('(')[0]})",
     )  # fmt: skip
 
 

@@ -280,7 +280,8 @@ number("aten::gcd.int(int a, int b) -> int", reference=math.gcd, scalar=None, sa
 
 def _extremum(name: str, choose: Function, symbolic: Function, body: Body) -> None:
     number(
-        *mixed(name, "int", namespace="prim"), reference=choose, symbolic=symbolic,
+        *mixed(name, "int", namespace="prim"), symbolic=symbolic,
+        reference=lambda x, y: float(choose(x, y)) if isinstance(x, float) or isinstance(y, float) else choose(x, y),
         scalar=lambda b, x, y: body(x, y), samples=PAIRS[:7], doc=f"{name}(a, b)",
     )  # fmt: skip
     evaluated(
@@ -433,7 +434,7 @@ for _name, _function in (("floor", math.floor), ("ceil", math.ceil)):
     )  # fmt: skip
 number(
     "aten::round.int(int a) -> float", "aten::round.float(float a) -> float", "aten::round.Scalar(Scalar a) -> Scalar",
-    reference=lambda x: round(x) if math.isfinite(x) else x, scalar=lambda b, x: x.math("roundeven"), in_float=True,
+    reference=lambda x: float(round(x)) if math.isfinite(x) else x, scalar=lambda b, x: x.math("roundeven"), in_float=True,
     samples=((2.5,), (3.5,), (-0.4,)), doc="To the nearest integer, halves to even, as a float (TorchScript's rule).",
 )  # fmt: skip
 

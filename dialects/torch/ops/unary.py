@@ -22,7 +22,7 @@ def unary(names: str, scalar: Body, reference: Callable[[Array], Any], inner: Ch
     for name in names.split():
         elementwise(
             f"aten::{name}(Tensor self) -> Tensor", scalar=scalar, reference=reference, inner=inner,
-            **{"samples": samples.unary, "inplace": True, "doc": f"{names.split()[0]} of every element.", **options},
+            **{"samples": samples.unary, "inplace": not name.startswith("special_"), "doc": f"{names.split()[0]} of every element.", **options},
         )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ _MATH: dict[str, tuple[str, Callable[[Array], Any]]] = {
     "erf special_erf": ("erf", erf),
 }  # fmt: skip
 for _names, (_name, _reference) in _MATH.items():
-    unary(_names, _operation(_name), _reference, floating, inplace=not _names.startswith("special_"))
+    unary(_names, _operation(_name), _reference, floating)
 
 
 def _sigmoid(x: Array) -> Array:
