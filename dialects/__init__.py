@@ -8,9 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from xdsl.context import Context
 
 
@@ -20,12 +17,9 @@ def context() -> Context:
     Names of resources are read as they stand: xDSL's own builtin dialect remembers those of every text that was
     ever read, and renames what it has seen before.
     """
-    from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
+    # Imported here: diagnostics, which live beside, must not cost the warm path an import of xDSL.
     from xdsl.context import Context
     from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
-    from xdsl.context import Context
     from xdsl.dialects import builtin, cf, func, gpu, linalg, math, memref, scf, tensor, vector
     from xdsl.ir import Dialect
 
