@@ -20,12 +20,15 @@ def program(bufferize, kernel):
 
     def build(body: str, results: str = "tensor<8xf32>", extra: str = ""):
         text = kernel("add", ADD, "8") + kernel("mul", MUL, "8") + kernel("neg", "arith.negf %a", "8", "a") + extra
-        return bufferize(text + f"""
+        return bufferize(
+            text
+            + f"""
         func.func @forward(%x: tensor<8xf32>, %n: index) -> ({results}) attributes {{host.entry}} {{
           %c0 = arith.constant 0 : index
           %c1 = arith.constant 1 : index
           {body}
-        }}""")
+        }}"""
+        )
 
     return build
 
@@ -57,7 +60,8 @@ def test_a_loop_that_starts_from_an_input(program):
 
 
 def test_swapped_and_rotated_values(program):
-    p = program(f"""
+    p = program(
+        f"""
     %y = tile.launch @mul(%x, %x) : {K}
     %w = tile.launch @add(%x, %y) : {K}
     %a, %b, %c = scf.for %i = %c0 to %n step %c1 iter_args(%p = %x, %q = %y, %s = %w)
@@ -68,7 +72,9 @@ def test_swapped_and_rotated_values(program):
       %t = tile.launch @add(%p, %q) : {K}
       scf.yield %q, %t : tensor<8xf32>, tensor<8xf32>
     }}
-    func.return %d, %e, %c : tensor<8xf32>, tensor<8xf32>, tensor<8xf32>""", ", ".join(["tensor<8xf32>"] * 3))
+    func.return %d, %e, %c : tensor<8xf32>, tensor<8xf32>, tensor<8xf32>""",
+        ", ".join(["tensor<8xf32>"] * 3),
+    )
     for n in range(5):
         p.check(array(8), n)
 
@@ -88,20 +94,24 @@ def test_a_value_used_after_the_loop_is_kept(program):
 
 
 def test_one_value_yielded_twice_and_an_unchanged_one(program):
-    p = program(f"""
+    p = program(
+        f"""
     %z = tile.launch @add(%x, %x) : {K}
     %a, %b, %c = scf.for %i = %c0 to %n step %c1 iter_args(%p = %z, %q = %x, %s = %z)
         -> (tensor<8xf32>, tensor<8xf32>, tensor<8xf32>) {{
       %t = tile.launch @add(%p, %q) : {K}
       scf.yield %t, %t, %s : tensor<8xf32>, tensor<8xf32>, tensor<8xf32>
     }}
-    func.return %a, %b, %c : tensor<8xf32>, tensor<8xf32>, tensor<8xf32>""", ", ".join(["tensor<8xf32>"] * 3))
+    func.return %a, %b, %c : tensor<8xf32>, tensor<8xf32>, tensor<8xf32>""",
+        ", ".join(["tensor<8xf32>"] * 3),
+    )
     for n in range(3):
         p.check(array(8), n)
 
 
 def test_branches_write_into_one_destination(program):
-    p = program(f"""
+    p = program(
+        f"""
     %c = arith.cmpi sgt, %n, %c1 : index
     %r, %k = scf.if %c -> (tensor<8xf32>, index) {{
       %y = tile.launch @mul(%x, %x) : {K}
@@ -109,7 +119,9 @@ def test_branches_write_into_one_destination(program):
     }} else {{
       scf.yield %x, %c1 : tensor<8xf32>, index
     }}
-    func.return %r, %k : tensor<8xf32>, index""", "tensor<8xf32>, index")
+    func.return %r, %k : tensor<8xf32>, index""",
+        "tensor<8xf32>, index",
+    )
     p.check(array(8), 0)
     p.check(array(8), 2)
     assert p.copies() == 1 and p.arena_bytes == 0
@@ -134,7 +146,8 @@ def test_a_branch_that_raises(program):
 
 
 def test_while_with_a_condition_on_data(program):
-    p = program(f"""
+    p = program(
+        f"""
     %limit = arith.constant 100.0 : f32
     %r, %k = scf.while (%h = %x, %i = %c0) : (tensor<8xf32>, index) -> (tensor<8xf32>, index) {{
       %v = tensor.extract %h[%c1] : tensor<8xf32>
@@ -146,7 +159,9 @@ def test_while_with_a_condition_on_data(program):
       %j = arith.addi %i, %c1 : index
       scf.yield %y, %j : tensor<8xf32>, index
     }}
-    func.return %r, %k : tensor<8xf32>, index""", "tensor<8xf32>, index")
+    func.return %r, %k : tensor<8xf32>, index""",
+        "tensor<8xf32>, index",
+    )
     x = np.abs(array(8)) + 1
     p.check(x, 0)
     p.check(x * 200, 0)
@@ -154,7 +169,8 @@ def test_while_with_a_condition_on_data(program):
 
 
 def test_while_that_permutes_what_it_passes(program):
-    p = program(f"""
+    p = program(
+        f"""
     %z = tile.launch @add(%x, %x) : {K}
     %r, %s, %k = scf.while (%a = %x, %b = %z, %i = %c0) : (tensor<8xf32>, tensor<8xf32>, index)
         -> (tensor<8xf32>, tensor<8xf32>, index) {{
@@ -166,7 +182,9 @@ def test_while_that_permutes_what_it_passes(program):
       %j = arith.addi %i, %c1 : index
       scf.yield %b, %a, %j : tensor<8xf32>, tensor<8xf32>, index
     }}
-    func.return %r, %s : tensor<8xf32>, tensor<8xf32>""", "tensor<8xf32>, tensor<8xf32>")
+    func.return %r, %s : tensor<8xf32>, tensor<8xf32>""",
+        "tensor<8xf32>, tensor<8xf32>",
+    )
     for n in range(4):
         p.check(array(8), n)
 
@@ -193,13 +211,16 @@ def test_nested_loops_with_a_branch(program):
 
 
 def test_a_carried_slice_of_fixed_size(program):
-    p = program("""
+    p = program(
+        """
     %s = tensor.extract_slice %x[0][4][1] : tensor<8xf32> to tensor<4xf32>
     %r = scf.for %i = %c0 to %n step %c1 iter_args(%h = %s) -> (tensor<4xf32>) {
       %t = tensor.extract_slice %x[%i][4][1] : tensor<8xf32> to tensor<4xf32>
       scf.yield %t : tensor<4xf32>
     }
-    func.return %r : tensor<4xf32>""", "tensor<4xf32>")
+    func.return %r : tensor<4xf32>""",
+        "tensor<4xf32>",
+    )
     for n in (0, 1, 4):
         p.check(array(8), n)
 
@@ -219,15 +240,19 @@ def test_a_carried_tensor_that_grows(program, kernel):
     }
     %y = tile.launch @dyn(%r, %r) : (tensor<?xf32>, tensor<?xf32>) -> tensor<?xf32>
     func.return %y : tensor<?xf32>"""
-    p = program("%x0 = tensor.extract_slice %x[3][1][1] : tensor<8xf32> to tensor<1xf32>" + grow,
-                "tensor<?xf32>", kernel("dyn", ADD, "?"))
+    p = program(
+        "%x0 = tensor.extract_slice %x[3][1][1] : tensor<8xf32> to tensor<1xf32>" + grow,
+        "tensor<?xf32>",
+        kernel("dyn", ADD, "?"),
+    )
     for n in (0, 1, 5):
         p.check(array(8), n)
     assert "memref<?xf32>) {" in p.text and p.text.count("host.free") >= 2
 
 
 def test_branches_of_different_sizes(program, kernel):
-    p = program("""
+    p = program(
+        """
     %c = arith.cmpi sgt, %n, %c1 : index
     %r = scf.if %c -> (tensor<?xf32>) {
       %s = tensor.extract_slice %x[0][%n][1] : tensor<8xf32> to tensor<?xf32>
@@ -238,14 +263,19 @@ def test_branches_of_different_sizes(program, kernel):
       scf.yield %w : tensor<?xf32>
     }
     %z = tile.launch @dyn(%r, %r) : (tensor<?xf32>, tensor<?xf32>) -> tensor<?xf32>
-    func.return %z, %r : tensor<?xf32>, tensor<?xf32>""", "tensor<?xf32>, tensor<?xf32>", kernel("dyn", ADD, "?"))
+    func.return %z, %r : tensor<?xf32>, tensor<?xf32>""",
+        "tensor<?xf32>, tensor<?xf32>",
+        kernel("dyn", ADD, "?"),
+    )
     for n in (0, 2, 8):
         p.check(array(8), n)
 
 
 def test_dynamic_batch_carried_by_a_loop(bufferize, kernel):
     kind = "(tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>"
-    p = bufferize(kernel("add", ADD, "?x4") + f"""
+    p = bufferize(
+        kernel("add", ADD, "?x4")
+        + f"""
     func.func @forward(%x: tensor<?x4xf32>, %n: index) -> tensor<?x4xf32> attributes {{host.entry}} {{
       %c0 = arith.constant 0 : index
       %c1 = arith.constant 1 : index
@@ -255,7 +285,8 @@ def test_dynamic_batch_carried_by_a_loop(bufferize, kernel):
         scf.yield %z : tensor<?x4xf32>
       }}
       func.return %r : tensor<?x4xf32>
-    }}""")
+    }}"""
+    )
     for n in range(3):
         p.check(array(5, 4), n)
     assert "host.alloc" not in p.text

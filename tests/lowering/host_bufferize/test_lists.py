@@ -22,11 +22,14 @@ def program(bufferize, kernel):
 
     def build(body: str, results: str):
         text = kernel("add", "arith.addf %a, %b", "3") + kernel("dyn", "arith.addf %a, %b", "?x3")
-        return bufferize(text + f"""
+        return bufferize(
+            text
+            + f"""
         func.func @forward(%x: tensor<4x3xf32>, %n: index, %k: i64) -> ({results}) attributes {{host.entry}} {{
           {HEAD}
           {body}
-        }}""")
+        }}"""
+        )
 
     return build
 
@@ -47,9 +50,13 @@ FILL = """
 @pytest.mark.parametrize("dim", [0, 1])
 def test_fill_and_stack(program, dim):
     shape = "tensor<?x3xf32>" if dim == 0 else "tensor<3x?xf32>"
-    p = program(FILL + f"""
+    p = program(
+        FILL
+        + f"""
     %r = host.list_stack %l {{dim = {dim} : i64}} : !host.list<tensor<3xf32>> -> {shape}
-    func.return %r : {shape}""", shape)
+    func.return %r : {shape}""",
+        shape,
+    )
     for n in (1, 3, 30):
         p.check(array(4, 3), n, 0)
     with pytest.raises(RuntimeError, match="non-empty"):
@@ -57,15 +64,21 @@ def test_fill_and_stack(program, dim):
 
 
 def test_fill_and_concat(program):
-    p = program(FILL + """
+    p = program(
+        FILL
+        + """
     %r = host.list_concat %l {dim = 0 : i64} : !host.list<tensor<3xf32>> -> tensor<?xf32>
-    func.return %r : tensor<?xf32>""", "tensor<?xf32>")
+    func.return %r : tensor<?xf32>""",
+        "tensor<?xf32>",
+    )
     for n in (1, 20):
         p.check(array(4, 3), n, 0)
 
 
 def test_get_set_pop_length(program):
-    p = program(FILL + """
+    p = program(
+        FILL
+        + """
     %y = host.list_get %l[%k] : !host.list<tensor<3xf32>>
     %m2 = arith.constant -2 : i64
     %z = tile.launch @add(%y, %y) : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>
@@ -74,7 +87,9 @@ def test_get_set_pop_length(program):
     %len = host.list_length %l3 : !host.list<tensor<3xf32>>
     %r = host.list_stack %l3 {dim = 0 : i64} : !host.list<tensor<3xf32>> -> tensor<?x3xf32>
     func.return %r, %y, %w, %len : tensor<?x3xf32>, tensor<3xf32>, tensor<3xf32>, i64
-    """, "tensor<?x3xf32>, tensor<3xf32>, tensor<3xf32>, i64")
+    """,
+        "tensor<?x3xf32>, tensor<3xf32>, tensor<3xf32>, i64",
+    )
     for k in (0, 1, 4, -1, -5):
         p.check(array(4, 3), 5, k)
     for k in (5, -6):
@@ -83,17 +98,22 @@ def test_get_set_pop_length(program):
 
 
 def test_a_list_read_after_it_was_consumed_is_copied(program):
-    p = program(FILL + """
+    p = program(
+        FILL
+        + """
     %s = tensor.extract_slice %x[0, 0][1, 3][1, 1] : tensor<4x3xf32> to tensor<3xf32>
     %l2 = host.list_set %l[%k], %s : !host.list<tensor<3xf32>>
     %a = host.list_stack %l {dim = 0 : i64} : !host.list<tensor<3xf32>> -> tensor<?x3xf32>
     %b = host.list_stack %l2 {dim = 0 : i64} : !host.list<tensor<3xf32>> -> tensor<?x3xf32>
-    func.return %a, %b : tensor<?x3xf32>, tensor<?x3xf32>""", "tensor<?x3xf32>, tensor<?x3xf32>")
+    func.return %a, %b : tensor<?x3xf32>, tensor<?x3xf32>""",
+        "tensor<?x3xf32>, tensor<?x3xf32>",
+    )
     p.check(array(4, 3), 6, 3)
 
 
 def test_numbers(program):
-    p = program("""
+    p = program(
+        """
     %l0 = host.list_new : !host.list<i64>
     %l = scf.for %i = %c0 to %n step %c1 iter_args(%a = %l0) -> (!host.list<i64>) {
       %v = arith.index_cast %i : index to i64
@@ -106,7 +126,9 @@ def test_numbers(program):
     %m1 = arith.constant -1 : i64
     %q = host.list_get %l2[%m1] : !host.list<i64>
     %len = host.list_length %l2 : !host.list<i64>
-    func.return %p, %q, %len : i64, i64, i64""", "i64, i64, i64")
+    func.return %p, %q, %len : i64, i64, i64""",
+        "i64, i64, i64",
+    )
     for n, k in ((2, 0), (10, 5), (20, -1)):
         p.check(array(4, 3), n, k)
 
@@ -114,7 +136,8 @@ def test_numbers(program):
 @pytest.mark.parametrize("dim", [0, 1])
 def test_elements_of_varying_sizes(program, dim):
     kind, result = "!host.list<tensor<?x3xf32>>", "tensor<?x3xf32>" if dim == 0 else "tensor<?x?xf32>"
-    p = program(f"""
+    p = program(
+        f"""
     %l0 = host.list_new : {kind}
     %l = scf.for %i = %c0 to %n step %c1 iter_args(%a = %l0) -> ({kind}) {{
       %four = arith.constant {4 if dim == 0 else 1} : index
@@ -131,28 +154,34 @@ def test_elements_of_varying_sizes(program, dim):
     %z = host.list_concat %l2 {{dim = {dim} : i64}} : {kind} -> {result}
     func.return %z, %g, %p : {result}, tensor<?x3xf32>, tensor<?x3xf32>
     """.replace("%l1 =", "%x4 = tensor.cast %x : tensor<4x3xf32> to tensor<?x3xf32>\n%l1 ="),
-        f"{result}, tensor<?x3xf32>, tensor<?x3xf32>")
+        f"{result}, tensor<?x3xf32>, tensor<?x3xf32>",
+    )
     for n, k in ((2, 0), (5, 3), (25, -2)):
         p.check(array(4, 3), n, k)
 
 
 def test_stacks_of_unequal_elements_raise(program):
     kind = "!host.list<tensor<?x3xf32>>"
-    p = program(f"""
+    p = program(
+        f"""
     %l0 = host.list_new : {kind}
     %s = tensor.extract_slice %x[0, 0][%n, 3][1, 1] : tensor<4x3xf32> to tensor<?x3xf32>
     %l1 = host.list_append %l0, %s : {kind}
     %t = tensor.cast %x : tensor<4x3xf32> to tensor<?x3xf32>
     %l2 = host.list_append %l1, %t : {kind}
     %z = host.list_stack %l2 {{dim = 0 : i64}} : {kind} -> tensor<?x?x3xf32>
-    func.return %z : tensor<?x?x3xf32>""", "tensor<?x?x3xf32>")
+    func.return %z : tensor<?x?x3xf32>""",
+        "tensor<?x?x3xf32>",
+    )
     p.check(array(4, 3), 4, 0)
     with pytest.raises(RuntimeError, match="equal size"):
         p.run(array(4, 3), 2, 0)
 
 
 def test_lists_in_branches(program):
-    p = program(FILL + """
+    p = program(
+        FILL
+        + """
     %two = arith.constant 2 : index
     %c = arith.cmpi sgt, %n, %two : index
     %m = scf.if %c -> (!host.list<tensor<3xf32>>) {
@@ -164,6 +193,8 @@ def test_lists_in_branches(program):
       scf.yield %f : !host.list<tensor<3xf32>>
     }
     %r = host.list_stack %m {dim = 0 : i64} : !host.list<tensor<3xf32>> -> tensor<?x3xf32>
-    func.return %r : tensor<?x3xf32>""", "tensor<?x3xf32>")
+    func.return %r : tensor<?x3xf32>""",
+        "tensor<?x3xf32>",
+    )
     p.check(array(4, 3), 1, 0)
     p.check(array(4, 3), 5, 0)
