@@ -96,11 +96,9 @@ def product(sizes: Sequence[int]) -> int:
 def bits(element: Attribute) -> int:
     """The width of an element in memory."""
     if isinstance(element, IntegerType):
-        return max(8, element.width.data)
-    if isinstance(element, AnyFloat):
-        width: int = element.bitwidth
-        return width
-    return 64
+        stored: int = max(8, element.width.data)
+        return stored
+    return element.bitwidth if isinstance(element, AnyFloat) else 64
 
 
 def compute_lanes(op: Operation, target: Target) -> int:
