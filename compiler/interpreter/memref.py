@@ -139,7 +139,7 @@ def checked(source: MemRef, type: Any) -> MemRef:
 @rule("memref.subview")
 def subview(op: memref.SubviewOp) -> Evaluate:
     where, type = Slice(op), op.result.type
-    rank = len(type.get_shape())
+    kept = kept_dimensions(op, where.parts[1], type)
 
     def view(source: MemRef, *dynamic: int) -> MemRef:
         offsets, sizes, steps = where.resolve(dynamic)
@@ -147,10 +147,7 @@ def subview(op: memref.SubviewOp) -> Evaluate:
         strides = source.strides
         offset = source.offset + sum(first * stride for first, stride in zip(offsets, strides, strict=True))
         strides = tuple(stride * step for stride, step in zip(strides, steps, strict=True))
-        if rank != len(sizes):
-            kept = kept_dimensions(sizes, type)
-            sizes, strides = [sizes[dimension] for dimension in kept], tuple(strides[d] for d in kept)
-        return checked(source.moved(offset, sizes, strides), type)
+        return checked(source.moved(offset, [sizes[d] for d in kept], [strides[d] for d in kept]), type)
 
     return view
 

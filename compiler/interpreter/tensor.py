@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from xdsl.dialects import tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, TensorType
 from xdsl.ir import Attribute, Operation
 
-from stepwell.compiler.interpreter.rules import Evaluate, Fault, emitter, rule
+from stepwell.compiler.interpreter.rules import Evaluate, Fault, emitter, rule, unsupported
 from stepwell.compiler.interpreter.translate import Writer
 from stepwell.compiler.interpreter.values import Array, dtype_of, element_of, poison, static_shape
 
@@ -193,33 +193,30 @@ class Slice:
                 )
 
 
-def kept_dimensions(sizes: Sequence[int], target: Attribute) -> list[int]:
-    """The dimensions that a rank-reducing result type keeps; the others have size 1. Raises Fault if they do not."""
+def kept_dimensions(op: Operation, sizes: list[int | None], target: Attribute) -> list[int]:
+    """The dimensions that a rank-reducing result type keeps: the others are of the static size 1.
+
+    `sizes` are the op's static sizes, None where dynamic. Raises UnsupportedError where the type does not fit.
+    """
     shape = target.get_shape()  # type: ignore[attr-defined]
-    kept: list[int] = []
-    spare = len(sizes) - len(shape)
-    for dimension, size in enumerate(sizes):
-        place = len(kept)
-        fits = place < len(shape) and shape[place] in (DYNAMIC_INDEX, size)
-        later = sum(other == 1 for other in sizes[dimension + 1 :])
-        if size == 1 and spare and (not fits or later < spare):
-            spare -= 1
-        elif fits:
-            kept.append(dimension)
-        else:
-            raise Fault(f"the sizes {list(sizes)} do not reduce to {target}")
-    return kept
+    units = [dimension for dimension, size in enumerate(sizes) if size == 1]
+    for exact in (True, False):
+        for dropped in itertools.combinations(units, len(sizes) - len(shape)):
+            kept = [dimension for dimension in range(len(sizes)) if dimension not in dropped]
+            pairs = [(sizes[dimension], None if size < 0 else size) for dimension, size in zip(kept, shape, strict=True)]
+            if all(have == want or (not exact and None in (have, want)) for have, want in pairs):
+                return kept
+    raise unsupported(op, f"the sizes {sizes} do not reduce to {target}")
 
 
 @rule("tensor.extract_slice")
 def extract_slice(op: tensor.ExtractSliceOp) -> Evaluate:
     where, type = Slice(op), op.result.type
+    kept = kept_dimensions(op, where.parts[1], type)
 
     def read(source: Array, *dynamic: int) -> Array:
         part = source[where.of(source.shape, dynamic)]
-        if part.ndim != len(type.get_shape()):
-            part = part.reshape([part.shape[kept] for kept in kept_dimensions(part.shape, type)])
-        return checked(part, type)
+        return checked(part.reshape([part.shape[dimension] for dimension in kept]), type)
 
     return read
 

@@ -38,7 +38,8 @@ def lanes_of(source: MemRef, indices: tuple[int, ...], shape: tuple[int, ...]) -
     stop = indices[-1] + shape[-1]
     if len(shape) != 1 or min(indices) < 0 or stop > array.shape[-1]:
         return block(source, indices, shape)
-    row: Array = array[(*indices[:-1], slice(indices[-1], stop))]
+    place: tuple[int | slice, ...] = (*indices[:-1], slice(indices[-1], stop))
+    row: Array = array[place]
     return row
 
 

@@ -1,17 +1,10 @@
 """What the interpreter's tests share: parse a text and run one function of it."""
 
 import pytest
-from xdsl.context import Context
-from xdsl.dialects import builtin, cf, func, gpu, linalg, math, memref, scf, tensor, vector
 from xdsl.parser import Parser
 
 from stepwell.compiler.interpreter import interpret
-from stepwell.dialects import host, tile, upstream
-
-DIALECTS = (
-    builtin.Builtin, cf.Cf, func.Func, gpu.GPU, linalg.Linalg, math.Math, memref.MemRef, scf.Scf, tensor.Tensor,
-    vector.Vector, host.Host, tile.Tile,
-)  # fmt: skip
+from stepwell.dialects import context
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +12,7 @@ def parse():
     """Text to a verified module."""
 
     def parse(text):
-        context = Context()
-        for dialect in DIALECTS:
-            context.load_dialect(dialect)
-        upstream.load(context)
-        module = Parser(context, text).parse_module()
+        module = Parser(context(), text).parse_module()
         module.verify()
         return module
 
