@@ -133,11 +133,13 @@ def _decode(kind: str, value: int) -> int | float | bool:
 @cache
 def dtype_of(name: str) -> np.dtype[Any]:
     """A numpy dtype by name; bfloat16 is that of ml_dtypes."""
+    scalar: Any = name
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+        scalar = ml_dtypes.bfloat16
+    dtype: np.dtype[Any] = np.dtype(scalar)
+    return dtype
 
 
 @cache
@@ -184,7 +186,7 @@ class Frame:
         self.memory = aligned_empty((slots,), np.dtype(np.int64))
         self.memory[:] = 0
         self.address = data_pointer(self.memory)
-        bytes_view = memoryview(self.memory).cast("B")
+        bytes_view = self.memory.data.cast("B")
         self.words = bytes_view.cast("q")
         self.floats = bytes_view.cast("d")
         self.singles = bytes_view.cast("f")

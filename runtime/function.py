@@ -9,12 +9,13 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from stepwell.runtime import threads
-from stepwell.runtime.abi import Frame, FrameLayout, Slot, aligned_empty, data_pointer, dtype_of
+from stepwell.runtime.abi import ALIGNMENT, Frame, FrameLayout, Slot, aligned_empty, data_pointer, dtype_of
 from stepwell.runtime.arena import LIBC, Arena
 from stepwell.runtime.profile import Profile
 
@@ -49,7 +50,7 @@ class NativeFunction:
         self._inputs = [slot for slot in layout.arguments if slot.kind in ("input", "state")]
         self._writers = [_writer(slot) for slot in self._inputs]
         self._outputs = [slot for slot in layout.arguments if slot.kind == "output"]
-        self._shapes = [_shape_rule(slot, layout) for slot in self._outputs]
+        self._allocators = [_allocator(slot, layout) for slot in self._outputs]
         self._constants = _constants(layout, constants or {})
         self._pool: list[tuple[Frame, Arena]] = []
         header = layout.header
@@ -71,22 +72,21 @@ class NativeFunction:
             raise TypeError(f"{self.layout.entry}() takes {len(self._writers)} arguments, {len(inputs)} were given")
         frame, arena = self._pool.pop() if self._pool else self._new_frame()
         try:
-            keep = [write(frame, value) for write, value in zip(self._writers, inputs, strict=True)]
+            # What the writers give must live as long as the call: an input that was copied to be contiguous.
+            kept = [write(frame, value) for write, value in zip(self._writers, inputs, strict=True)]
             if outputs is None:
-                outputs = [
-                    aligned_empty(rule(frame), slot.numpy_dtype)
-                    for slot, rule in zip(self._outputs, self._shapes, strict=True)
-                ]
-            for slot, array in zip(self._outputs, outputs, strict=True):
-                _write_array(frame, slot, array)
+                outputs = [allocate(frame) for allocate in self._allocators]
+            else:
+                for slot, array in zip(self._outputs, outputs, strict=True):
+                    _write_array(frame, slot, array)
             status = self._run(frame)
+            del kept
             if status:
                 self._fail(frame, status)
-            if not self.layout.results:
-                return tuple(outputs)
-            return (*outputs, *self._results(frame))
+            if self.layout.results:
+                return (*outputs, *self._results(frame))
+            return tuple(outputs)
         finally:
-            keep = None  # noqa: F841
             if frame.words[self._arena[2]] != arena.base:
                 address, size, base = self._arena
                 arena.adopt(frame.words[base], frame.words[address], frame.words[size])
@@ -155,16 +155,13 @@ def _header(buffer: int) -> tuple[int, int]:
 
 
 def _wrap(address: int, shape: tuple[int, ...], dtype: np.dtype[Any], owned: bool) -> Array:
-    """An array over memory of native code, freed with the last view of it."""
-    count = dtype.itemsize
-    for size in shape:
-        count *= size
-    memory = (ctypes.c_char * max(1, count)).from_address(address)
-    if owned:
-        weakref.finalize(memory, LIBC.free, _header(address)[0]).atexit = False
-    else:
-        return np.ndarray(shape, dtype, memory).copy()
-    return np.ndarray(shape, dtype, memory)
+    """An array over memory of native code, freed with the last view of it; a copy where it has an owner."""
+    memory: Any = (ctypes.c_char * max(1, dtype.itemsize * prod(shape))).from_address(address)
+    array: Array = np.ndarray(shape, dtype, memory)
+    if not owned:
+        return array.copy()
+    weakref.finalize(memory, LIBC.free, _header(address)[0]).atexit = False
+    return array
 
 
 def _read_number(frame: Frame, slot: Slot) -> Value:
@@ -227,7 +224,7 @@ def _array_writer(slot: Slot) -> Writer:
     is_state = slot.kind == "state"
     same_width = np.dtype(np.uint8) if dtype == np.int8 else dtype
 
-    def write(frame: Frame, value: Any) -> Array:
+    def write(frame: Frame, value: Any) -> Any:
         if not isinstance(value, np.ndarray):
             raise TypeError(f"argument {slot.name}: expected an array {_expect(slot)}, got {type(value).__name__}")
         if value.dtype != dtype and value.dtype != same_width:
@@ -270,16 +267,31 @@ def _write_array(frame: Frame, slot: Slot, array: Array) -> None:
         _write_sizes(frame, slot, array.shape)
 
 
-def _shape_rule(slot: Slot, layout: FrameLayout) -> Callable[[Frame], tuple[int, ...]]:
-    """The shape of an output, once the inputs' sizes are in the frame."""
-    shape = slot.shape
+def _allocator(slot: Slot, layout: FrameLayout) -> Callable[[Frame], Array]:
+    """What makes the array of an output, once the inputs' sizes are in the frame, and writes it there."""
+    shape, dtype, position = slot.shape, slot.numpy_dtype, slot.slot
     assert shape is not None
     if -1 not in shape:
-        return lambda frame: shape
+        size = dtype.itemsize * prod(shape) + ALIGNMENT
+
+        def fixed(frame: Frame) -> Array:
+            block = np.empty(size, np.uint8)
+            start = data_pointer(block)
+            offset = -start & (ALIGNMENT - 1)
+            frame.words[position] = start + offset
+            return np.ndarray(shape, dtype, block, offset)
+
+        return fixed
     if slot.formula is None:
         raise ValueError(f"output {slot.name}: sizes of {_expect(slot)} are not known before the call (host.shape)")
     parts = [_size_source(part, layout) for part in slot.formula]
-    return lambda frame: tuple(p if known else frame.words[p] for known, p in parts)
+
+    def varying(frame: Frame) -> Array:
+        array = aligned_empty(tuple(p if known else frame.words[p] for known, p in parts), dtype)
+        _write_array(frame, slot, array)
+        return array
+
+    return varying
 
 
 def _size_source(part: int | str, layout: FrameLayout) -> tuple[bool, int]:

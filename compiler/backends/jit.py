@@ -84,9 +84,13 @@ def compile_module(
 
 
 def lower_module(module: ModuleOp, target: Target, *, entry: str = "forward", profile: bool = False) -> ModuleOp:
-    """Loops level to the llvm level."""
+    """Loops level to the llvm level. The module is changed on the way."""
     from stepwell.lowering import loops_to_llvm
+    from stepwell.lowering.cpu.distribute import distribute
+    from stepwell.lowering.cpu.expand_math import expand_math
 
+    expand_math(module)
+    distribute(module)
     return loops_to_llvm.lower(module, target, entry=entry, profile=profile)
 
 

@@ -186,7 +186,7 @@ def argument_attributes(given: DictionaryAttr | None) -> str:
     return "".join(f" {ARGUMENT_ATTRIBUTES[name]}" for name in given.data)
 
 
-def number_text(value: float | int, kind: Attribute) -> str:
+def number_text(value: Any, kind: Attribute) -> str:
     """A scalar constant: integers in decimal, floats as bits."""
     if isinstance(kind, IntegerType):
         if kind.width.data == 1:
@@ -290,7 +290,8 @@ Printer = Callable[[_FunctionText, Any], None]
 
 
 def _constant(text: _FunctionText, op: Any) -> str:
-    value, kind = op.value, op.result.type
+    value: Any = op.value
+    kind = op.result.type
     if isinstance(value, (IntegerAttr, FloatAttr)):
         return number_text(value.value.data, kind)
     if not isinstance(value, DenseIntOrFPElementsAttr) or not isinstance(kind, VectorType):

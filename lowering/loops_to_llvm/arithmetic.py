@@ -5,7 +5,8 @@ Float flags: only `contract` and `reassoc` are kept. Conversions to f16 and bf16
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from xdsl.dialects import arith, llvm, math
 from xdsl.dialects.builtin import (
@@ -33,7 +34,7 @@ from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream import llvm as upstream
 from stepwell.dialects.upstream.core import like
 from stepwell.lowering.loops_to_llvm.builder import NO_PROPERTIES, WRAPS, FunctionLowering, Properties
-from stepwell.lowering.loops_to_llvm.types import byte_size, is_bfloat16
+from stepwell.lowering.loops_to_llvm.types import Size, byte_size, is_bfloat16
 
 Handler = Callable[[FunctionLowering, Operation], None]
 
@@ -93,21 +94,25 @@ def constant(lower: FunctionLowering, op: Operation) -> None:
         raise UnsupportedError(f"a constant of type {result.type} cannot become native code")
 
 
-def dense(lower: FunctionLowering, kind: VectorType[Attribute], value: DenseIntOrFPElementsAttr[Attribute]) -> SSAValue:
-    """A vector constant; one op per type and bytes."""
+def dense(lower: FunctionLowering, kind: VectorType[Attribute], value: Any) -> SSAValue:
+    """A vector constant (value: DenseIntOrFPElementsAttr); one op per type and bytes."""
     target = lower.types.value(kind)
     if is_bfloat16(kind):
-        bits = [_bfloat16_bits(number) for number in value.get_values()]  # type: ignore[misc]
-        value = DenseIntOrFPElementsAttr.from_list(target, bits)  # type: ignore[arg-type]
+        value = elements(target, [_bfloat16_bits(number) for number in value.get_values()])
     elif target is not kind:
-        value = DenseIntOrFPElementsAttr.from_list(target, value.get_values())  # type: ignore[arg-type,misc]
+        value = elements(target, value.get_values())
     return lower.constant(target, value, (value.data.data, value.is_splat()))
+
+
+def elements(kind: Any, values: Sequence[Any]) -> Attribute:
+    """A dense attribute of a vector type."""
+    return DenseIntOrFPElementsAttr.from_list(kind, values)
 
 
 def splat(lower: FunctionLowering, value: int | float, kind: Attribute) -> SSAValue:
     """A constant of an llvm type, all lanes equal where it is a vector."""
     if isinstance(kind, VectorType):
-        return lower.constant(kind, DenseIntOrFPElementsAttr.from_list(kind, [value]), ("splat", repr(value)))
+        return lower.constant(kind, elements(kind, [value]), ("splat", repr(value)))
     return lower.integer(int(value), kind) if isinstance(kind, IntegerType) else lower.number(value, kind)
 
 
@@ -135,9 +140,7 @@ def integer_binary(kind: type[Operation], properties: Properties = NO_PROPERTIES
     return handle
 
 
-def _folding(
-    name: str, fold: Callable[[FunctionLowering, int | SSAValue, int | SSAValue], int | SSAValue], plain: Handler
-) -> Handler:
+def _folding(fold: Callable[[FunctionLowering, Size, Size], Size], plain: Handler) -> Handler:
     """On index scalars, arithmetic that folds; else the instruction."""
 
     def handle(lower: FunctionLowering, op: Operation) -> None:
@@ -152,7 +155,6 @@ def _folding(
         else:
             lower.values[result] = folded
 
-    handle.__name__ = name
     return handle
 
 
@@ -229,7 +231,10 @@ def select(lower: FunctionLowering, op: Operation) -> None:
     condition, left, right = op.operands
     result = op.results[0]
     test = lower.value(condition)
-    choose = lambda a, b: lower.emit(upstream.SelectOp, (test, a, b), a.type, STRICT_PROPERTIES)  # noqa: E731
+
+    def choose(a: SSAValue, b: SSAValue) -> SSAValue:
+        return lower.emit(upstream.SelectOp, (test, a, b), a.type, STRICT_PROPERTIES)
+
     if isinstance(result.type, MemRefType):
         parts = zip(lower.flatten(left, result.type), lower.flatten(right, result.type), strict=True)
         lower.unflatten(result, iter([choose(a, b) for a, b in parts]))
@@ -429,8 +434,7 @@ def bitcast(lower: FunctionLowering, op: Operation) -> None:
     lower.values[op.results[0]] = value if same else lower.emit(llvm.BitcastOp, (value,), kind)
 
 
-_OR: Properties = {}
-_INTEGER = {
+_INTEGER: dict[type[Operation], tuple[type[Operation], Properties]] = {
     arith.AddiOp: (llvm.AddOp, WRAPS),
     arith.SubiOp: (llvm.SubOp, WRAPS),
     arith.MuliOp: (llvm.MulOp, WRAPS),
@@ -449,7 +453,7 @@ _INTEGER = {
     arith.MinUIOp: (upstream.INTRINSICS["llvm.intr.umin"], EXACT),
     arith.MaxUIOp: (upstream.INTRINSICS["llvm.intr.umax"], EXACT),
 }
-_FLOAT = {
+_FLOAT: dict[type[Operation], type[Operation]] = {
     arith.AddfOp: llvm.FAddOp,
     arith.SubfOp: llvm.FSubOp,
     arith.MulfOp: llvm.FMulOp,
@@ -485,7 +489,7 @@ _CASTS: dict[type[Operation], Handler] = {
     arith.TruncFOp: float_cast,
     arith.BitcastOp: bitcast,
 }
-_SAME_OPS = {
+_SAME_OPS: dict[type[Operation], type[Operation]] = {
     arith.IndexCastOp: core.IndexCastOp,
     arith.FPToSIOp: core.FPToSIOp,
     arith.FPToUIOp: core.FPToUIOp,
@@ -497,14 +501,14 @@ _SAME_OPS = {
 }
 """xDSL's own classes for ops that `upstream` widens."""
 
-_plain = {source: integer_binary(*target) for source, target in _INTEGER.items()}
+_plain: dict[type[Operation], Handler] = {source: integer_binary(*target) for source, target in _INTEGER.items()}
 
 HANDLERS: dict[type[Operation], Handler] = {
     arith.ConstantOp: constant,
     **_plain,
-    arith.AddiOp: _folding("add", FunctionLowering.add, _plain[arith.AddiOp]),
-    arith.SubiOp: _folding("subtract", FunctionLowering.subtract, _plain[arith.SubiOp]),
-    arith.MuliOp: _folding("multiply", FunctionLowering.multiply, _plain[arith.MuliOp]),
+    arith.AddiOp: _folding(FunctionLowering.add, _plain[arith.AddiOp]),
+    arith.SubiOp: _folding(FunctionLowering.subtract, _plain[arith.SubiOp]),
+    arith.MuliOp: _folding(FunctionLowering.multiply, _plain[arith.MuliOp]),
     arith.FloorDivSIOp: floor_division,
     arith.CeilDivSIOp: ceil_division,
     arith.CeilDivUIOp: ceil_division_unsigned,

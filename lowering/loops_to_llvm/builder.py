@@ -192,7 +192,7 @@ class FunctionLowering:
 
     def number(self, value: float, kind: Attribute) -> SSAValue:
         """A float constant."""
-        return self.constant(kind, FloatAttr(value, kind), repr(value))  # type: ignore[call-overload,misc]
+        return self.constant(kind, FloatAttr(value, kind), repr(value))  # type: ignore[call-overload]
 
     def head_op(
         self, kind: type[Operation], operands: Sequence[SSAValue], result: Attribute, properties: Properties
@@ -370,9 +370,10 @@ class FunctionLowering:
         """The strides of a row-major buffer without gaps."""
         strides: list[Size] = []
         step: Size = 1
-        for size in reversed(sizes):
+        for number, size in enumerate(reversed(sizes), 1):
             strides.append(step)
-            step = self.multiply(step, size)
+            if number < len(sizes):
+                step = self.multiply(step, size)
         return tuple(reversed(strides))
 
 

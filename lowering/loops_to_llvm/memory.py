@@ -18,6 +18,7 @@ from xdsl.dialects.builtin import (
     BoolAttr,
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
+    IntAttr,
     IntegerAttr,
     IntegerType,
     MemRefType,
@@ -257,7 +258,7 @@ def lower_global(op: memref.GlobalOp, table: object) -> llvm.GlobalOp:
     if not isinstance(kind, MemRefType) or not isinstance(value, DenseIntOrFPElementsAttr):
         raise UnsupportedError(f"memref.global @{op.sym_name.data} needs a dense initial value")
     count = len(value)
-    array = llvm.LLVMArrayType(count, _memory_element(kind.element_type))
+    array = llvm.LLVMArrayType(IntAttr(count), _memory_element(kind.element_type))
     return llvm.GlobalOp(array, op.sym_name, "internal", constant=True, value=value, alignment=STACK_ALIGNMENT)
 
 

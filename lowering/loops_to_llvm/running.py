@@ -11,6 +11,7 @@ from typing import cast
 
 from xdsl.dialects import llvm
 from xdsl.dialects.builtin import (
+    ArrayAttr,
     DenseArrayBase,
     FileLineColLoc,
     Float64Type,
@@ -165,9 +166,17 @@ def describe(location: LocationAttr | None) -> str | None:
         case FileLineColLoc():
             return f"{location.filename.data}:{location.line.data}:{location.column.data}"
         case FusedLoc():
-            return next((text for inner in location.locations if (text := describe(inner))), None)
+            return _first_described(location.locations)
         case NameLoc():
             return describe(location.location) if isinstance(location.location, LocationAttr) else None
+    return None
+
+
+def _first_described(locations: Attribute) -> str | None:
+    """The first place that a fused location names."""
+    for inner in cast("ArrayAttr[LocationAttr]", locations):
+        if (text := describe(inner)) is not None:
+            return text
     return None
 
 

@@ -108,7 +108,7 @@ def byte_size(kind: Attribute) -> int:
         case IndexType():
             return 8
         case IntegerType():
-            return max(1, kind.width.data // 8)
+            return max(1, int(kind.width.data) // 8)
         case BFloat16Type() | Float16Type():
             return 2
         case Float32Type():
@@ -116,7 +116,7 @@ def byte_size(kind: Attribute) -> int:
         case Float64Type() | llvm.LLVMPointerType():
             return 8
         case VectorType():
-            return byte_size(kind.element_type) * prod(kind.get_shape())
+            return byte_size(kind.element_type) * int(prod(kind.get_shape()))
     raise UnsupportedError(f"type {kind} has no size in memory")
 
 

@@ -7,7 +7,6 @@ from typing import cast
 from xdsl.dialects import llvm, vector
 from xdsl.dialects.builtin import (
     DenseArrayBase,
-    DenseIntOrFPElementsAttr,
     FloatAttr,
     IntegerAttr,
     IntegerType,
@@ -16,6 +15,7 @@ from xdsl.dialects.builtin import (
     i32,
     i64,
 )
+from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from stepwell.dialects.diagnostics import UnsupportedError
@@ -26,6 +26,7 @@ from stepwell.lowering.loops_to_llvm.arithmetic import (
     Handler,
     bitcast,
     compare,
+    elements,
     fused_multiply_add,
     is_integral,
     splat,
@@ -34,7 +35,7 @@ from stepwell.lowering.loops_to_llvm.builder import DYNAMIC_GEP, GEP_FLAGS, WRAP
 from stepwell.lowering.loops_to_llvm.memory import from_memory, load, store, to_memory
 from stepwell.lowering.loops_to_llvm.types import POINTER, byte_size
 
-TREE = llvm.FastMathAttr([llvm.FastMathFlag.REASSOC])
+TREE = llvm.FastMathAttr([FastMathFlag.REASSOC])
 """A horizontal sum adds as a tree: the order depends on the vector's type only."""
 
 
@@ -163,7 +164,7 @@ def create_mask(lower: FunctionLowering, op: Operation) -> None:
     known = lower.known.get(op.operands[0])
     if known is not None:
         bits = [int(lane < known) for lane in range(count)]
-        value = DenseIntOrFPElementsAttr.from_list(VectorType(i1, [count]), bits)
+        value = elements(VectorType(i1, [count]), bits)
         lower.values[op.results[0]] = lower.constant(kind, value, ("mask", *bits))
         return
     bound = lower.emit(upstream.INTRINSICS["llvm.intr.smin"], (lower.value(op.operands[0]), lower.integer(count)), i64)
@@ -176,7 +177,7 @@ def create_mask(lower: FunctionLowering, op: Operation) -> None:
 def numbers(lower: FunctionLowering, kind: VectorType[IntegerType]) -> SSAValue:
     """0, 1, 2, ..."""
     values = list(range(lanes(kind)))
-    return lower.constant(kind, DenseIntOrFPElementsAttr.from_list(kind, values), ("step", len(values)))
+    return lower.constant(kind, elements(kind, values), ("step", len(values)))
 
 
 def step(lower: FunctionLowering, op: Operation) -> None:

@@ -1,0 +1,72 @@
+"""`loops-to-llvm` as a pass: one entry of a module, with the kernels that it calls, becomes the whole module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import func, memref
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation, Region
+
+from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.target import Target
+from stepwell.lowering.loops_to_llvm import lower
+from stepwell.lowering.pass_ import Pass
+
+PREPARE = "prepare"
+"""The name of the function that folds and packs weights, once per load; its module is lowered by itself."""
+
+
+@dataclass(frozen=True)
+class LoopsToLlvm(Pass):
+    """Lower the entry function (or @prepare, where `entry` says so) and what it calls to the llvm dialect.
+    After: the module is in the llvm dialect, and `host.layout` describes the entry's frame."""
+
+    name = "loops-to-llvm"
+    target: Target
+    entry: str = ""
+    profile: bool = False
+
+    def apply(self, module: ModuleOp, context: Context) -> None:
+        entry = self.entry or entry_name(module)
+        keep_only(module, entry)
+        lowered = lower(module, self.target, entry=entry, profile=self.profile)
+        old = module.detach_region(module.body)
+        old.drop_all_references()
+        body = lowered.detach_region(lowered.body)
+        module.add_region(body)
+        module.attributes.update(lowered.attributes)
+
+
+def entry_name(module: ModuleOp) -> str:
+    """The function that Python calls. Raises UnsupportedError where there is none."""
+    for op in module.ops:
+        if isinstance(op, func.FuncOp) and "host.entry" in op.attributes and op.sym_name.data != PREPARE:
+            return op.sym_name.data
+    raise UnsupportedError("the module has no entry function (host.entry)")
+
+
+def keep_only(module: ModuleOp, entry: str) -> None:
+    """Erase the functions and constants that the entry does not reach."""
+    symbols: dict[str, Operation] = {
+        op.sym_name.data: op for op in module.ops if isinstance(op, (func.FuncOp, memref.GlobalOp))
+    }
+    reached: set[str] = set()
+    pending = [entry]
+    while pending:
+        name = pending.pop()
+        if name in reached or name not in symbols:
+            continue
+        reached.add(name)
+        for op in symbols[name].walk():
+            if isinstance(op, func.CallOp):
+                pending.append(op.callee.root_reference.data)
+            elif isinstance(op, memref.GetGlobalOp):
+                pending.append(op.name_.root_reference.data)
+    for name, op in symbols.items():
+        if name not in reached:
+            module.body.block.erase_op(op, safe_erase=False)
+
+
+__all__ = ["PREPARE", "LoopsToLlvm", "Region", "entry_name", "keep_only"]
