@@ -1,18 +1,21 @@
 """Passes on linalg: from one generic per torch op to few fused ones with the layouts that kernels like.
 
-structure.py says what a generic is; generics.py and edit.py how one is made and changed; the passes are below, in
-the order in which they run.
+structure.py says what a generic is; generics.py, blocking.py and edit.py how one is made and changed; the folds are
+in scalars.py, shapes.py and control.py; each pass has a file of its name.
 """
 
+from stepwell.dialects.target import Target
 from stepwell.lowering.linalg.absorb_transposes import AbsorbTransposes
 from stepwell.lowering.linalg.canonicalize import Canonicalize
+from stepwell.lowering.linalg.choose_layout import ChooseLayout
 from stepwell.lowering.linalg.cse import Cse
 from stepwell.lowering.linalg.dce import Dce
 from stepwell.lowering.linalg.fuse_elementwise import FuseElementwise
+from stepwell.lowering.linalg.hoist_constants import HoistConstants
 from stepwell.lowering.linalg.sink_reshapes import SinkReshapes
 from stepwell.lowering.pass_ import Pass
 
-PASSES: tuple[Pass, ...] = (
+SIMPLIFY: tuple[Pass, ...] = (
     # Facts first: sizes and branches become known, so that later passes see plain shapes.
     Canonicalize(), Cse(), Dce(),
     # Sizes that CSE made one value cancel reshapes that were opaque before.
@@ -23,6 +26,31 @@ PASSES: tuple[Pass, ...] = (
     # Bodies that came together share constants and subexpressions; views that were read through are dead.
     Canonicalize(), Cse(), Dce(),
 )  # fmt: skip
-"""The linalg level's part of the pipeline, in order."""
+"""What is right for every target."""
 
-__all__ = ["PASSES", "AbsorbTransposes", "Canonicalize", "Cse", "Dce", "FuseElementwise", "SinkReshapes"]
+
+def passes(target: Target) -> tuple[Pass, ...]:
+    """The linalg level's part of the pipeline, in order."""
+    return (
+        *SIMPLIFY,
+        # After fusion there are fewer edges to cost; before hoisting, so that filters are packed at load time.
+        ChooseLayout(target.lanes(32)), Dce(),
+        # Packing and unpacking that met cancel as reshapes and transposes; what is left joins its readers.
+        Canonicalize(), FuseElementwise(), Canonicalize(), Cse(), Dce(),
+        # Last: nothing after this may make new ops on weights.
+        HoistConstants(), Dce(),
+    )  # fmt: skip
+
+
+__all__ = [
+    "SIMPLIFY",
+    "AbsorbTransposes",
+    "Canonicalize",
+    "ChooseLayout",
+    "Cse",
+    "Dce",
+    "FuseElementwise",
+    "HoistConstants",
+    "SinkReshapes",
+    "passes",
+]

@@ -9,8 +9,8 @@ it: so transposes, broadcasts, strided reads, static slices and reshapes by ones
 When it pays:
 - a result that one op reads once per element always moves into that op;
 - a result read several times per element, or by several ops, only when it is next to free to compute again;
-- into contractions and convolutions only permutations and broadcasts go, so that they stay recognisable;
-  poolings take nothing that computes (each element is read once per window position).
+- into contractions only permutations and broadcasts go, so that they stay recognisable; into convolutions and
+  poolings nothing: their layout was chosen, and each element is read once per window position.
 """
 
 from collections.abc import Sequence
@@ -162,6 +162,8 @@ def read_through(value: SSAValue, read: AffineMap, only_plain: bool, edit: Edito
             wide = next((d for d in group if fine[d] != 1), None)
             if wide is not None:
                 results[wide] = expression
+    if only_plain and ZERO in results:
+        return None
     return source, AffineMap(read.num_dims, 0, tuple(results))
 
 
@@ -234,7 +236,10 @@ def readers(value: SSAValue) -> list[Operation]:
 
 def worthwhile(producer: GenericOp, result: int, consumer: GenericOp, operand: int) -> bool:
     """Whether computing the producer inside this consumer is better than storing it (see the module's rules)."""
-    if takes_only_views(consumer) and not is_permutation(producer):
+    if structure.contraction(consumer) is not None:
+        if not is_permutation(producer):
+            return False
+    elif takes_only_views(consumer):
         return False
     if is_free(producer) or structure.is_data_movement(producer):
         return all(_could_take(reader, producer.results[result]) for reader in readers(producer.results[result]))

@@ -2,11 +2,11 @@
 
 A block is read once, in order. Each generic joins the group that makes one of its operands, or opens its own:
 
-    contraction, convolution, window   take elementwise ops that read their result in place and alone (epilogue)
+    contraction, convolution, window,  take elementwise ops that read their result in place and alone (epilogue)
+    nest (everything that is no other)
     map                                elementwise ops over one space, sharing values or operands
     rows                               reductions of the inner dimensions, and whatever is elementwise over the
                                        same outer ones before, between and after them: softmax, layer norm
-    nest                               everything else, one op each
 
 A group is closed as soon as somebody outside reads one of its results: its launch stands where its last member
 stood, so operands are there already, and every reader comes later.
@@ -23,7 +23,7 @@ from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.dialects.tensor import EmptyOp
 from xdsl.ir import Block, Operation, SSAValue
 
-from stepwell.lowering.analysis.affine import broadcast_positions, is_identity
+from stepwell.lowering.analysis.affine import broadcast_positions, dims_of, is_identity
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.structure import DYNAMIC
 
@@ -91,11 +91,16 @@ def lead(op: GenericOp) -> Group:
 
 
 def outer_dims(op: GenericOp) -> int | None:
-    """How many leading loops a reduction keeps, where it reduces exactly the others; None otherwise."""
+    """How many leading loops a reduction keeps, where it reduces exactly the others and reads its widest operand
+    along a reduced loop; None otherwise."""
     rows = structure.rows(op)
-    if rows is None or structure.reduction(op) is None:
+    if rows is None or structure.reduction(op) is None or rows.kept != tuple(range(len(rows.kept))):
         return None
-    return len(rows.kept) if rows.kept == tuple(range(len(rows.kept))) else None
+    reads = [attribute.data for attribute in op.indexing_maps.data[: -len(op.results)]]
+    widest = max(reads, key=lambda read: len(dims_of(read)), default=None)
+    if widest is None or not any(d in rows.reduced for e in widest.results[-1:] for d in e.used_dims()):
+        return None
+    return len(rows.kept)
 
 
 # Joining -------------------------------------------------------------------------------------------------------
@@ -103,7 +108,7 @@ def outer_dims(op: GenericOp) -> int | None:
 
 def joins(op: GenericOp, group: Group) -> bool:
     """Whether an op that reads the group's results may become its last member. May turn a map into rows."""
-    if not group.is_open or len(group.members) >= MOST_MEMBERS or group.kind == Kind.NEST:
+    if not group.is_open or len(group.members) >= MOST_MEMBERS:
         return False
     if not structure.is_parallel(op):
         return _reduction_joins(op, group)

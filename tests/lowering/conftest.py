@@ -43,6 +43,12 @@ def read(text: str) -> ModuleOp:
     return module
 
 
+def prepared(module: ModuleOp, resources: Mapping[str, np.ndarray[Any, Any]] | None) -> list[Any]:
+    """What the entry function takes from @prepare, if there is one."""
+    names = [op.sym_name.data for op in module.ops if isinstance(op, func.FuncOp)]
+    return interpret(module, "prepare", [], resources=resources) if "prepare" in names else []
+
+
 @pytest.fixture
 def parse() -> Parse:
     return read
@@ -69,7 +75,7 @@ def check() -> Check:
             step.apply(module, known)
             try:
                 module.verify()
-                after = interpret(module, entry, arguments, resources=resources)
+                after = interpret(module, entry, [*arguments, *prepared(module, resources)], resources=resources)
                 for expected, found in zip(before, after, strict=True):
                     np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol, err_msg=step.name)
                     assert np.asarray(found).dtype == np.asarray(expected).dtype

@@ -1,0 +1,120 @@
+"""choose-layout and hoist-constants: convolutions on blocked channels with filters packed at load time."""
+
+import numpy as np
+import pytest
+from xdsl.dialects.func import FuncOp
+from xdsl.dialects.linalg.ops import GenericOp
+
+from stepwell.dialects.tile import KernelOp
+from stepwell.lowering.linalg import HoistConstants, passes, structure
+from stepwell.lowering.linalg_to_tile import FormKernels
+
+
+def array(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture
+def compiled(check, target):
+    """All passes; the module."""
+    steps = (*passes(target), FormKernels(target))
+    return lambda module, *arguments, **options: check(
+        module, steps, *arguments, **({"rtol": 1e-4, "atol": 1e-4} | options)
+    )
+
+
+def launched(module, function="f"):
+    """The templates of the kernels that a function launches, in order."""
+    kernels = {op.sym_name.data: op.template for op in module.ops if isinstance(op, KernelOp)}
+    (found,) = [op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == function]
+    return [kernels[op.kernel.string_value()] for op in found.walk() if op.name == "tile.launch"]
+
+
+def relu(b, x):
+    return b.elementwise(lambda e: e.maximum(0.0), x, dtype=x.dtype)
+
+
+def norm(b, x, mean, deviation):
+    """What is left of a batch norm, by channel."""
+    by_channel = [b.reshape(v, [v.sizes[0], 1, 1]) for v in (mean, deviation)]
+    return b.elementwise(lambda e, m, d: (e - m) / (d + 1e-5).math("sqrt"), x, *by_channel, dtype=x.dtype)
+
+
+def weights(g, **shapes):
+    arrays = {name: np.abs(array(*shape, seed=i)) for i, (name, shape) in enumerate(shapes.items())}
+    return [g.weight(name, *shape) for name, shape in shapes.items()], arrays
+
+
+def test_a_residual_network_stays_blocked(graph, compiled):
+    g = graph(x=(1, 3, 12, 12))
+    b = g.builder
+    (w0, w1, w2, m, d), data = weights(g, w0=(16, 3, 3, 3), w1=(16, 16, 3, 3), w2=(16, 16, 1, 1), m=(16,), d=(16,))
+    x = relu(b, norm(b, g.convolution(g["x"], w0, 2, 1), m, d))
+    y = relu(b, norm(b, g.convolution(x, w1, 1, 1), m, d))
+    y = g.convolution(y, w2)
+    y = relu(b, b.elementwise(lambda p, q: p + q, y, x, dtype=y.dtype))
+    mean = b.reduce(lambda a, e: a + e, 0, g.pooling(y, 2, 2), [2, 3])
+    module = compiled(g.returns(mean), array(1, 3, 12, 12), resources=data)
+    # Filling the padding of the image and of x are maps; nothing is packed or unpacked at run time.
+    assert [t for t in launched(module) if t != "map"] == ["conv", "conv", "conv", "window", "nest"]
+    assert launched(module).count("map") == 2
+    assert len(launched(module, "prepare")) >= 3
+
+
+def test_depthwise_and_concatenation(graph, compiled):
+    g = graph(x=(1, 16, 8, 8))
+    b = g.builder
+    (w0, w1), data = weights(g, w0=(16, 1, 3, 3), w1=(8, 32, 1, 1))
+    x = relu(b, g.convolution(g["x"], w0, 1, 1, groups=16))
+    x = g.convolution(b.concatenate([x, b.slice(x, [0, 0, 0, 0], [1, 16, 8, 8], [1, 1, 1, 1])], 1), w1)
+    module = compiled(g.returns(x), array(1, 16, 8, 8), resources=data)
+    assert {"depthwise", "conv"} <= set(launched(module))
+
+
+def test_channels_that_fill_no_block_stay_plain(graph, compiled):
+    g = graph(x=(1, 5, 6, 6))
+    (w,), data = weights(g, w=(6, 5, 3, 3))
+    module = compiled(g.returns(g.convolution(g["x"], w)), array(1, 5, 6, 6), resources=data)
+    assert launched(module) == ["nest"]
+    assert not any(isinstance(op, FuncOp) and op.sym_name.data == "prepare" for op in module.ops)
+
+
+def test_dynamic_batch(graph, compiled):
+    g = graph(x=("n", 8, 6, 6))
+    b = g.builder
+    (w,), data = weights(g, w=(16, 8, 3, 3))
+    y = relu(b, g.convolution(relu(b, g["x"]), w))
+    module = compiled(g.returns(g.pooling(y, 2, 2)), array(2, 8, 6, 6), resources=data)
+    assert "conv" in launched(module)
+
+
+def test_one_dimensional_convolution(graph, compiled):
+    g = graph(x=(1, 8, 1, 20))
+    (w,), data = weights(g, w=(16, 8, 1, 3))
+    module = compiled(g.returns(g.convolution(g["x"], w)),
+                      array(1, 8, 1, 20), resources=data)  # fmt: skip
+    assert "conv" in launched(module)
+
+
+def test_what_depends_on_weights_is_prepared_once(graph, check):
+    g = graph(x=(4, 6))
+    b = g.builder
+    (w, s), data = weights(g, w=(5, 6), s=(5,))
+    scaled = b.elementwise(lambda p, q: p * q.math("exp"), b.transpose(w, [1, 0]), s, dtype=w.dtype)
+    y = g.product(g["x"], scaled, "mk,kn->mn")
+    module = check(g.returns(y), (HoistConstants(),), array(4, 6), resources=data, rtol=1e-6)
+    entry, prepare = sorted((op for op in module.ops), key=lambda f: f.sym_name.data)
+    assert prepare.sym_name.data == "prepare" and sum(isinstance(op, GenericOp) for op in entry.walk()) == 1
+    assert "prepared.0" in str(entry.arg_attrs) and "dense_resource" not in str(entry)
+    (op,) = [op for op in entry.walk() if isinstance(op, GenericOp)]
+    assert structure.contraction(op) is not None
+
+
+def test_a_broadcast_of_weights_is_not_stored(graph, check):
+    g = graph(x=(400, 600))
+    b = g.builder
+    (s,), data = weights(g, s=(600,))
+    wide = b.expand(s, [400, 600])
+    y = b.elementwise(lambda p, q: p + q, g["x"], wide, dtype=wide.dtype)
+    module = check(g.returns(y), (HoistConstants(),), array(400, 600), resources=data)
+    assert len(list(module.ops)) == 1
