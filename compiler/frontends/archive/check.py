@@ -100,7 +100,11 @@ class Checker:
         self._settle(value, declared)
 
     def _settle(self, value: Value, type_: TypeExpr) -> None:
-        """Give the lists and dicts of a value that passed as a type their own types, where they lack them."""
+        """Give the lists and dicts of a value that passed as a type the types that they passed as.
+
+        What the archive itself calls a list stays only where nothing else is declared: where a class occurs, the
+        two may differ (see _agree), and only the declared one was compared with the elements.
+        """
         kind = type(value)
         if kind not in _CONTAINERS or (id(value), type_) in self.settled:
             return
@@ -115,7 +119,7 @@ class Checker:
                 self._settle(item, wanted)
             return
         if type_ != ANY:
-            value.type = value.type or type_
+            value.type = type_
         element = value.type.args[-1] if value.type else ANY
         if element.name not in _SCALARS:
             for item in value if kind is ListData else value.values():

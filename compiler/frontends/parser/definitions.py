@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 from functools import cached_property
+from typing import NoReturn
 
 from stepwell.compiler.frontends.parser.source import SourceText
 from stepwell.compiler.frontends.parser.statements import TYPE_PARAMETERS, StatementParser
-from stepwell.compiler.frontends.parser.tokens import DEDENT, END, INDENT, NEWLINE, STRING, Token, tokenize
+from stepwell.compiler.frontends.parser.tokens import DEDENT, END, INDENT, NEWLINE, Token, tokenize
 from stepwell.dialects.diagnostics import CompileError
 
 
@@ -77,6 +78,8 @@ def definitions(source: SourceText) -> list[Definition]:
     while tokens[index][0] != END:
         kind = tokens[index][0]
         if kind == INDENT:
+            if not depth and tokens[max(index - 2, 0)][0] != ":":
+                _refuse_indent(source, tokens[index][2], found)
             depth += 1
         elif kind == DEDENT:
             depth -= 1
@@ -87,11 +90,18 @@ def definitions(source: SourceText) -> list[Definition]:
     return found
 
 
+def _refuse_indent(source: SourceText, line: int, found: list[Definition]) -> NoReturn:
+    """Refuse a block without a colon before it; the definition itself knows best what is missing."""
+    if found:
+        _ = found[-1].node
+    raise CompileError("unexpected indentation", source.location(line))
+
+
 def _top_level(source: SourceText, tokens: list[Token], index: int, found: list[Definition]) -> None:
     kind, text, line, column = tokens[index]
     if kind in ("class", "def") and tokens[index + 1][0] == "name":
         found.append(Definition(source, tokens, index))
-    elif kind not in (STRING, "pass"):
+    else:
         raise CompileError(
             f"expected a class or a function at the top level, found {text!r}", source.location(line, column)
         )

@@ -42,7 +42,6 @@ class Point(NamedTuple):
     n: int = 3
 
 
-@torch.jit.script
 class Accumulator:
     def __init__(self, v: int):
         self.v = v
@@ -50,6 +49,11 @@ class Accumulator:
 
     def add(self, k: int):
         self.v += k
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.jit.script(Accumulator)
 
 
 class Inner(torch.nn.Module):
@@ -129,7 +133,7 @@ class Everything(torch.nn.Module):
             raise ValueError(f"bad {n}")
         self.accumulator.add(n)
         print("quote\n\"'\\", s)
-        return self.stateful(x), self.accumulator.v - int(2**3)
+        return self.stateful(x), self.accumulator.v - int(2**3)  # noqa: RUF046 - a float to torch
 
 
 def saved(model: Any, **options: Any) -> bytes:

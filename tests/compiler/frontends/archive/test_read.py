@@ -77,6 +77,17 @@ def test_every_kind_of_value(writer: ModuleType) -> None:
     assert found["any"].type is None
 
 
+def test_declared_types_win_over_tags(writer: ModuleType) -> None:
+    more = "class N(NamedTuple):\n  x : int\n  y : str\n"
+    tags = ("Dict[str, Tuple[int, str]]", "Dict[str, __torch__.N]", "Dict[str, Tuple[Any]]")
+    for tag in tags:
+        value = writer.tagged({"k": (1, "y")}, tag)
+        found = read(writer.module({"a": value}, "a : Dict[str, __torch__.N]", more)).root.attributes["a"]
+        assert str(found.type) == "Dict[str, __torch__.N]"
+    with pytest.raises(ArchiveError, match="has 2 elements"):
+        read(writer.module({"a": writer.tagged({"k": (1, "y")}, tags[2])}, "a : Any", more))
+
+
 def test_names_that_are_no_identifiers(writer: ModuleType) -> None:
     found = read(
         writer.module(

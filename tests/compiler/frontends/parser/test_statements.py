@@ -139,6 +139,10 @@ def test_definitions_are_parsed_on_demand() -> None:
         ("def f():\n  if x\n    pass\n", "after the condition"),
         ("def f():\n  for x y:\n    pass\n", "in a for statement"),
         ("class\n", "top level"),
+        ("'''docstring'''\n", "top level"),
+        ("  def f():\n    pass\n", "unexpected indentation"),
+        ("def f(): pass\n    x\n", "unexpected indentation"),
+        ('def f():\n  x = """a"\n', "not closed"),
     ],
 )
 def test_refusals_name_the_problem(text: str, says: str) -> None:
