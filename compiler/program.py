@@ -1,0 +1,102 @@
+"""`Program`: a module at some level, and the data that its text does not hold.
+
+program = Program(module, Resources({"weight": array}))
+print(program.text())                          # MLIR, readable by mlir-opt
+program = Program.from_text(text, resources)   # and back, at any level
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+
+from stepwell.dialects import context
+from stepwell.dialects.diagnostics import CompileError
+from stepwell.dialects.levels import BY_NAME, Level
+
+Array = np.ndarray[Any, Any]
+
+LEVEL = "stepwell.level"
+"""The module attribute that names the level, so that a text says by itself where it stands."""
+
+
+class Resources(Mapping[str, Array]):
+    """The arrays behind `dense_resource<name>` constants. Nothing is copied: an array may be a mapped file."""
+
+    def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
+        self._arrays: dict[str, Array] = dict(arrays or {})
+        self._names: dict[int, str] = {id(array): name for name, array in self._arrays.items()}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def add(self, array: Array, name: str = "constant") -> str:
+        """The name under which an array is kept: `name`, or one made from it; one array has one name."""
+        known = self._names.get(id(array))
+        if known is not None:
+            return known
+        unique, count = name, 0
+        while unique in self._arrays:
+            count += 1
+            unique = f"{name}_{count}"
+        self._arrays[unique] = array
+        self._names[id(array)] = unique
+        return unique
+
+    def __repr__(self) -> str:
+        total = sum(array.nbytes for array in self._arrays.values())
+        return f"<{len(self)} resources, {total} bytes>"
+
+
+@dataclass
+class Program:
+    """A module, its resources, and what is known of its entry beyond the IR (`metadata`: plain data)."""
+
+    module: ModuleOp
+    resources: Resources = field(default_factory=Resources)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def level(self) -> Level | None:
+        """The level that the module was last checked for; None where it does not say."""
+        name = self.module.attributes.get(LEVEL)
+        return BY_NAME.get(name.data) if isinstance(name, StringAttr) else None
+
+    def mark(self, level: Level) -> None:
+        """Say in the module which level it has reached."""
+        self.module.attributes[LEVEL] = StringAttr(level.name)
+
+    def copy(self) -> Program:
+        """Another module; the same resources."""
+        return Program(self.module.clone(), self.resources, dict(self.metadata))
+
+    def text(self, *, locations: bool = False, generic: bool = False) -> str:
+        """The module as MLIR."""
+        stream = io.StringIO()
+        Printer(stream=stream, print_debuginfo=locations, print_generic_format=generic).print_op(self.module)
+        return stream.getvalue() + "\n"
+
+    @staticmethod
+    def from_text(text: str, resources: Mapping[str, Array] | None = None, name: str = "<text>") -> Program:
+        """Read a module of any level. Raises CompileError, with xDSL's explanation, where it is no valid text."""
+        from xdsl.utils.exceptions import ParseError, VerifyException
+
+        try:
+            module = Parser(context(), text, name).parse_module()
+            module.verify()
+        except (ParseError, VerifyException) as error:
+            raise CompileError(f"{name}: {error}") from error
+        return Program(module, resources if isinstance(resources, Resources) else Resources(resources))
