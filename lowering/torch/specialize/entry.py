@@ -67,6 +67,8 @@ class Contract:
     module: ModuleOp
     inputs: list[tuple[str, tuple[Any, ...]]]
     results: dict[str, Any]
+    used_state: frozenset[AttributePath] = frozenset()
+    """Attributes of the state that the method reads or writes."""
 
 
 def mutable_attributes(module: ModuleOp) -> set[tuple[str, str]]:
@@ -112,6 +114,7 @@ class _Run:
     arguments: Sequence[Any]
     names: Sequence[str]
     state: Mapping[AttributePath, Any]
+    executor: Executor = field(init=False)
     block: Block = field(default_factory=Block)
     inputs: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     input_names: list[str] = field(default_factory=list)
@@ -122,7 +125,7 @@ class _Run:
     written_literals: dict[AttributePath, TensorInfo] = field(default_factory=dict)
 
     def specialize(self) -> Contract:
-        executor = executor_for(self.module)
+        executor = self.executor = executor_for(self.module)
         builder = TorchBuilder(self.block)
         path = Path(builder, Store(), {})
         values = self._arguments(path, executor)
@@ -159,7 +162,10 @@ class _Run:
         entry.attributes["host.entry"] = UnitAttr()
         entry.attributes["host.results"] = StringAttr(json.dumps(results, default=str))
         # Dry runs of loops have left uses behind in blocks that were thrown away; a clone has none of them.
-        return Contract(ModuleOp([entry.clone()]), self.inputs, results)
+        touched = {
+            where for where, (owner, name) in self.places.items() if (owner.number, name) in self.executor.touched
+        }
+        return Contract(ModuleOp([entry.clone()]), self.inputs, results, frozenset(touched))
 
     # ------ in
 

@@ -59,6 +59,8 @@ class Executor:
     control: Control = field(init=False)
     strict: bool = False
     depth: int = 0
+    touched: set[tuple[int, str]] = field(default_factory=set)
+    """Attributes read or written, by object number."""
 
     def __post_init__(self) -> None:
         self.strict = any(_writes_tensors(f) for f in self.functions.values())
@@ -269,8 +271,11 @@ def _loop(executor: Executor, op: Operation, path: Path) -> list[Path]:
     return executor.several(op, leaves)
 
 
-def _get_attribute(_: Executor, op: Operation, path: Path) -> list[Path]:
-    path.env[op.results[0]] = get_attribute(path, path.env[op.operands[0]], _name(op))
+def _get_attribute(executor: Executor, op: Operation, path: Path) -> list[Path]:
+    owner = path.env[op.operands[0]]
+    if isinstance(owner, ObjectRef):
+        executor.touched.add((owner.number, _name(op)))
+    path.env[op.results[0]] = get_attribute(path, owner, _name(op))
     return [path]
 
 
@@ -284,10 +289,11 @@ def get_attribute(path: Path, owner: Abstract, name: str) -> Abstract:
     return attributes[name]
 
 
-def _set_attribute(_: Executor, op: Operation, path: Path) -> list[Path]:
+def _set_attribute(executor: Executor, op: Operation, path: Path) -> list[Path]:
     owner = path.env[op.operands[0]]
     if not isinstance(owner, ObjectRef):
         raise CannotSpecialize("an attribute is set on something that is no object")
+    executor.touched.add((owner.number, _name(op)))
     path.store.objects[owner.number][_name(op)] = path.env[op.operands[1]]
     return [path]
 

@@ -1,0 +1,154 @@
+"""Compiles one variant of a method: raw program -> contract -> native code, by way of the cache.
+
+Everything that needs xDSL is imported inside functions: loading a variant from the cache needs none of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
+from stepwell.compiler.signature import SMALLEST_SYMBOLIC, Call, Pattern, describe, facts_of
+
+if TYPE_CHECKING:
+    from stepwell.compiler.program import Program
+    from stepwell.dialects.target import Target
+    from stepwell.lowering.torch.specialize import Contract
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a function of a raw program, and the facts of a call."""
+
+    symbol: str
+    names: Sequence[str]
+    call: Call
+    pattern: Pattern
+    state: Sequence[AttributePath]
+
+    def describe(self) -> str:
+        """The signature in words."""
+        return describe(self.call.key, self.pattern)
+
+    def positions(self) -> dict[tuple[str, tuple[Any, ...]], int]:
+        return leaf_positions(self.call, len(self.names), self.state)
+
+
+@dataclass
+class Specialized:
+    """A contract as a program, and what ties it to calls."""
+
+    program: Program
+    selection: tuple[int, ...]
+    results: dict[str, Any]
+    used_state: frozenset[AttributePath]
+    notes: list[str] = field(default_factory=list)
+
+
+def specialize_request(module: Any, resources: Mapping[str, Any], request: Request) -> Specialized:
+    """The contract of a request, pruned; raises CannotSpecialize where only the interpreter can run it."""
+    from stepwell.compiler.program import Program, Resources
+    from stepwell.dialects import context
+    from stepwell.dialects.levels import TORCH
+    from stepwell.dialects.torch.sizes import Dim, Symbol
+    from stepwell.lowering.torch.prune import PruneTorch
+    from stepwell.lowering.torch.specialize import specialize
+
+    symbols = {p: Dim.of(Symbol(p, SMALLEST_SYMBOLIC)) for p in request.pattern.parts if isinstance(p, str)}
+    facts = facts_of(request.call.key, request.pattern, symbols)
+    count = len(request.names)
+    state = dict(zip(request.state, facts[count:], strict=True))
+    contract = specialize(module, request.symbol, facts[:count], names=request.names, state=state)
+    PruneTorch().apply(contract.module, context())
+    inputs = _drop_unused(contract)
+    positions = request.positions()
+    program = Program(contract.module, Resources(resources))
+    program.mark(TORCH)
+    results = _number_written(contract.results, positions)
+    used = contract.used_state | {tuple(where) for kind, where in inputs if kind == "state"}
+    return Specialized(program, tuple(positions[i] for i in inputs), results, frozenset(used))
+
+
+def _drop_unused(contract: Contract) -> list[tuple[str, tuple[Any, ...]]]:
+    """Arguments that the contract does not read leave it."""
+    from xdsl.dialects import func
+
+    from stepwell.lowering.torch.prune import unused_arguments
+
+    entry = next(op for op in contract.module.ops if isinstance(op, func.FuncOp))
+    gone = set(unused_arguments(entry))
+    return [where for i, where in enumerate(contract.inputs) if i not in gone]
+
+
+def _number_written(results: dict[str, Any], positions: Mapping[tuple[str, tuple[Any, ...]], int]) -> dict[str, Any]:
+    """Written arguments by their place among a call's leaves."""
+    written = [
+        [kind, list(where) if kind == "state" else [positions[kind, tuple(where)]], template]
+        for kind, where, template in results["written"]
+    ]
+    return {**results, "written": written}
+
+
+def compile_specialized(specialized: Specialized, target: Target | None, cache: Any) -> Artifact:
+    """Down the whole stair; everything in the result is bytes and plain data."""
+    from stepwell.compiler.driver import compile_program
+
+    compiled, _ = compile_program(specialized.program, target, cache=cache)
+    parts = {"forward": compiled.forward.to_bytes()}
+    if compiled.prepare is not None:
+        parts["prepare"] = compiled.prepare.to_bytes()
+    return Artifact(
+        parts,
+        {
+            "selection": list(specialized.selection),
+            "results": specialized.results,
+            "used_state": sorted(list(p) for p in specialized.used_state),
+            "order": list(compiled.order),
+            "prepared": list(compiled.prepared),
+        },
+    )
+
+
+def link(artifact: Artifact, resources: Mapping[str, np.ndarray[Any, Any]]) -> Executable:
+    """An executable from what the cache holds, its weights prepared and bound."""
+    from stepwell.compiler.backends import jit
+
+    data = artifact.metadata
+    constants = _Constants(resources)
+    if "prepare" in artifact.parts:
+        prepare = jit.load(jit.CompiledObject.from_bytes(artifact.parts["prepare"]), constants)
+        constants.prepared.update(zip(data["prepared"], map(np.asarray, prepare()), strict=True))
+    native = jit.load(jit.CompiledObject.from_bytes(artifact.parts["forward"]), constants)
+    return Executable(
+        run=native.call,
+        selection=tuple(data["selection"]),
+        results=json.loads(json.dumps(data["results"])),
+        used_state=frozenset(tuple(p) for p in data["used_state"]),
+        order=tuple(data["order"]),
+        native=native,
+    )
+
+
+class _Constants(Mapping[str, np.ndarray[Any, Any]]):
+    """Resources and prepared buffers by name; resources are made contiguous when they are asked for."""
+
+    def __init__(self, resources: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.resources = resources
+        self.prepared: dict[str, np.ndarray[Any, Any]] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        if name in self.prepared:
+            return self.prepared[name]
+        return np.ascontiguousarray(self.resources[name]).reshape(self.resources[name].shape)
+
+    def __iter__(self) -> Any:
+        yield from self.prepared
+        yield from self.resources
+
+    def __len__(self) -> int:
+        return len(self.prepared) + len(self.resources)
