@@ -10,7 +10,7 @@ from stepwell.compiler.interpreter import Machine
 from stepwell.compiler.interpreter.linalg import Structured
 from stepwell.dialects import context
 from stepwell.dialects.target import Target
-from stepwell.lowering.linalg import PASSES
+from stepwell.lowering.linalg import passes
 from stepwell.lowering.linalg_to_tile import FormKernels
 
 TARGET = Target("x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,+fma", 256, 16, cores=2)
@@ -72,11 +72,13 @@ def test_arrays_and_elements_agree(first, compare, random_linalg, parse, monkeyp
 def test_passes_keep_the_numbers(first, compare, random_linalg, parse):
     def check(program, expected):
         module, known = parse(program.text), context()
-        for step in (*PASSES, FormKernels(TARGET)):
+        for step in (*passes(TARGET), FormKernels(TARGET)):
             try:
                 step.apply(module, known)
                 module.verify()
-                found = Machine(module, program.resources).call("f", program.arguments())
+                machine = Machine(module, program.resources)
+                prepared = machine.call("prepare", []) if "prepare" in machine.symbols else []
+                found = machine.call("f", [*program.arguments(), *prepared])
             except Exception as error:
                 return f"{step.name}: {type(error).__name__}: {error}"
             if (difference := differences(random_linalg, program, found, expected)) is not None:
