@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from stepwell.compiler.frontends.parser.source import SourceText
 from stepwell.compiler.frontends.parser.statements import TYPE_PARAMETERS, StatementParser
-from stepwell.compiler.frontends.parser.tokens import DEDENT, END, INDENT, NEWLINE, Token, tokenize
+from stepwell.compiler.frontends.parser.tokens import DEDENT, END, INDENT, NEWLINE, NUMBER, Token, tokenize
 from stepwell.dialects.diagnostics import CompileError
 
 
@@ -101,10 +101,24 @@ def _top_level(source: SourceText, tokens: list[Token], index: int, found: list[
     kind, text, line, column = tokens[index]
     if kind in ("class", "def") and tokens[index + 1][0] == "name":
         found.append(Definition(source, tokens, index))
-    else:
+    elif not _is_prelude(tokens, index):
         raise CompileError(
             f"expected a class or a function at the top level, found {text!r}", source.location(line, column)
         )
+
+
+def _is_prelude(tokens: list[Token], index: int) -> bool:
+    """Whether a line is one that torch before 1.5 wrote at the top: `op_version_set = 1` or `import __torch__.a.b`.
+
+    Neither means anything today: the archive has a version, and names are qualified.
+    """
+    line: list[str] = []
+    while tokens[index][0] not in (NEWLINE, END) and len(line) < 200:
+        line.append(tokens[index][0] if tokens[index][0] == NUMBER else tokens[index][1])
+        index += 1
+    if line[0] == "import":
+        return len(line) % 2 == 0 and line[1:2] == ["__torch__"] and set(line[2::2]) <= {"."} and "." not in line[1::2]
+    return line == ["op_version_set", "=", NUMBER]
 
 
 def parse_module(source: SourceText | str | bytes, name: str = "<source>") -> ast.Module:

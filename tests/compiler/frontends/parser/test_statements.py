@@ -107,6 +107,11 @@ def test_a_class_without_a_body() -> None:
     assert isinstance(first.body[0], ast.Pass)
 
 
+def test_what_old_archives_have_at_the_top() -> None:
+    body = parse_module("op_version_set = 1\nimport __torch__\nimport __torch__.a.b\ndef f():\n  pass\n").body
+    assert len(body) == 1 and isinstance(body[0], ast.FunctionDef)
+
+
 def test_definitions_are_parsed_on_demand() -> None:
     broken = "class A:\n  x : int\nclass B:\n  ((((\n"
     source = SourceText("code/__torch__.py", broken.replace("((((", "x = = 2"))
@@ -126,6 +131,10 @@ def test_definitions_are_parsed_on_demand() -> None:
     ("text", "says"),
     [
         ("x = 1\n", "top level"),
+        ("import os\n", "top level"),
+        ("import __torch__; f()\n", "top level"),
+        ("import __torch__.\n\n", "top level"),
+        ("op_version_set = f()\n", "top level"),
         ("class A:\n  def f(self):\n  x : int\n", "expected an indented block"),
         ("def f():\n    x\n  y\n", "matches no enclosing block"),
         ("def f():\n  x\n    y\n", "unexpected indentation"),
