@@ -28,6 +28,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
+from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.upstream import llvm as upstream
 from stepwell.dialects.upstream.core import like
@@ -178,6 +179,12 @@ def cast_(lower: FunctionLowering, op: Operation) -> None:
     lower.buffers[op.results[0]] = Buffer(source.pointer, source.element, sizes, strides)
 
 
+def rebase(lower: FunctionLowering, op: Operation) -> None:
+    """The same memory, promised to lie row by row from its first element."""
+    source = lower.buffers[op.operands[0]]
+    lower.buffers[op.results[0]] = Buffer(source.pointer, source.element, source.sizes, lower.row_major(source.sizes))
+
+
 def groups_of(op: Operation) -> list[list[int]]:
     """The reassociation of expand_shape and collapse_shape."""
     groups = cast("ArrayAttr[ArrayAttr[IntegerAttr[IntegerType]]]", op.properties["reassociation"])
@@ -282,6 +289,7 @@ HANDLERS: dict[type[Operation], Handler] = {
     memref.ViewOp: view,
     memref.ReinterpretCastOp: reinterpret_cast,
     memref.CastOp: cast_,
+    host.RebaseOp: rebase,
     memref.ExpandShapeOp: expand_shape,
     memref.CollapseShapeOp: collapse_shape,
     memref.CopyOp: copy,
