@@ -78,6 +78,14 @@ class Method:
         returned = rebuild(results["returns"], leaves)
         return to_torch(returned) if foreign else returned
 
+    def prepare(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Compile (or find in the cache) what a call with these arguments needs, without calling."""
+        values = self.bind(arguments, keywords)
+        call, _ = self._take_apart(values)
+        variants = self._variants.get(call.key)
+        if variants is None or variants.find(call.numbers) is None:
+            self._make(call, values)
+
     # ------ arguments
 
     def bind(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:

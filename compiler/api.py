@@ -1,0 +1,77 @@
+"""`stepwell.load`, `stepwell.script`, `stepwell.compile`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+from stepwell.compiler.module import BoundMethod, Callable_, ScriptedFunction, ScriptModule
+from stepwell.compiler.session import Session
+
+
+def load(
+    file: str | os.PathLike[str] | BinaryIO,
+    map_location: Any = None,
+    _extra_files: dict[str, Any] | None = None,
+) -> ScriptModule:
+    """Load a TorchScript archive (`torch.jit.save`), versions 1 to 10, without torch.
+
+    Nothing in the file is unpickled freely or executed by Python. Weights are mapped, not copied, where their
+    alignment allows. `_extra_files`, as in torch.jit.load, is filled with the records that it names.
+    Raises ArchiveError for a file that is damaged, hostile or no TorchScript archive.
+    """
+    from stepwell.compiler.frontends.archive import read
+    from stepwell.compiler.frontends.archive_objects import objects_of
+
+    archive = read(file, map_location=map_location)
+    if _extra_files is not None:
+        for name in _extra_files:
+            if name in archive.extra_files:
+                _extra_files[name] = archive.extra_files[name]
+    root, digest = objects_of(archive)
+    return ScriptModule(Session(root, digest=digest), root)
+
+
+def script(obj: Any = None) -> Any:
+    """Script a function or class: typed Python that Stepwell compiles. Usable as a decorator.
+
+    Arguments without annotation are tensors. A function gives a ScriptedFunction; a class gives a class whose
+    objects are ScriptModules. Raises CompileError at the user's line for what the language does not have.
+    """
+    from stepwell.compiler.frontends.script import scripted
+
+    return scripted(obj)
+
+
+def compile(
+    obj: Any,
+    inputs: Sequence[Any] | None = None,
+    *,
+    target: Any = None,
+    method: str = "forward",
+    keywords: Mapping[str, Any] | None = None,
+) -> Callable_:
+    """The method of a module (or a function), compiled for these inputs now instead of at its first call.
+
+    inputs: arrays, or types such as "float32[1, 3, 224, 224]". Without inputs nothing is compiled yet.
+    target: "cpu" (the default), a `Target`, or the name of an x86-64 level ("x86-64-v3").
+    """  # fmt: skip
+    from stepwell.compiler.commands import value_of
+
+    chosen: Callable_ = (
+        obj.method(method) if isinstance(obj, ScriptModule) else obj if isinstance(obj, Callable_) else script(obj)
+    )
+    if target not in (None, "cpu"):
+        from stepwell.compiler.backends.target import named
+        from stepwell.dialects.target import Target
+
+        chosen._session.target = target if isinstance(target, Target) else named(target)
+        chosen._session.forget()
+    if inputs is not None:
+        values = [value_of(v.replace(" ", "")) if isinstance(v, str) and "[" in v else v for v in inputs]
+        chosen._method.prepare(values, dict(keywords or {}))
+    return chosen
+
+
+__all__ = ["BoundMethod", "ScriptModule", "ScriptedFunction", "compile", "load", "script"]

@@ -1,0 +1,199 @@
+"""One program in memory: its raw IR, made once, and its methods with their variants.
+
+A session is what all modules and functions of one loaded archive (or one scripted function) share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepwell.compiler import cache as object_cache
+from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
+from stepwell.compiler.method import Method
+from stepwell.compiler.objects import ScriptFunction, ScriptObject
+from stepwell.compiler.signature import Call, Pattern
+from stepwell.compiler.variant import Request, Specialized, compile_specialized, link, specialize_request
+
+if TYPE_CHECKING:
+    from stepwell.compiler.frontends.language.program import RawProgram
+    from stepwell.dialects.target import Target
+
+
+class Session:
+    """root: the object of an archive or scripted class, None for functions. digest: identifies the source text
+    (bytes of an archive's code, a script's source); with it variants are found in the cache without a front end.
+    """
+
+    def __init__(
+        self,
+        root: ScriptObject | None,
+        *,
+        digest: str | None = None,
+        target: Target | None = None,
+        use_cache: bool = True,
+    ) -> None:
+        self.root, self.digest, self.target = root, digest, target
+        self.cache = object_cache.default() if use_cache else None
+        self._methods: dict[tuple[int, int], Method] = {}
+        self._raw: dict[int, RawProgram] = {}
+
+    def method(self, function: ScriptFunction, owner: ScriptObject | None) -> Method:
+        """The method of an object (or the function), made once."""
+        key = (id(function), id(owner))
+        found = self._methods.get(key)
+        if found is None:
+            # Paths to state begin at the object that the method belongs to.
+            found = self._methods[key] = Method(function, owner, owner, self.compile_variant)
+        return found
+
+    def forget(self) -> None:
+        """An attribute was set from outside: what was compiled with its old value is dropped."""
+        self._raw.clear()
+        for method in self._methods.values():
+            method.forget()
+
+    def raw(self, method: Method) -> RawProgram:
+        """The raw program of a method and all that it calls."""
+        from stepwell.compiler.frontends.language.program import lower_program
+
+        key = id(method)
+        if key not in self._raw:
+            root = method.owner if method.owner is not None else method.function
+            self._raw[key] = lower_program(root, [method.function.node.name])
+        return self._raw[key]
+
+    def request(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> Request:
+        raw = self.raw(method)
+        return Request(raw.symbols[method.function.node.name], method.names, call, pattern, state)
+
+    def specialized(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> Specialized:
+        """The contract of a variant."""
+        raw = self.raw(method)
+        return specialize_request(raw.module, raw.resources, self.request(method, call, pattern, state))
+
+    def compile_variant(
+        self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]
+    ) -> Executable:
+        """From the cache, or compiled; interpreted where there is no static form."""
+        from stepwell.compiler.threads_of_compilation import deep_stack
+
+        key = self._key(method, call, pattern, state)
+        stored = self.cache.get(key) if self.cache is not None and key is not None else None
+        if stored is not None:
+            method.statistics.cache_hits += 1
+            return link(Artifact.from_bytes(stored), resources_of(method))
+        executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))
+        method.statistics.compilations += 1
+        return executable
+
+    def _compile(
+        self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath], key: str | None
+    ) -> Executable:
+        from stepwell.lowering.torch.specialize import CannotSpecialize
+
+        try:
+            specialized = self.specialized(method, call, pattern, state)
+        except CannotSpecialize as reason:
+            return self._interpreted(method, call, state, str(reason))
+        artifact = compile_specialized(specialized, self.target, self.cache)
+        if self.cache is not None and key is not None:
+            self.cache.put(key, artifact.to_bytes())
+        return link(artifact, specialized.program.resources)
+
+    def _key(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> str | None:
+        if self.digest is None:
+            return None
+        from stepwell.compiler.backends.target import host
+
+        return object_cache.key_of(
+            "variant", self.digest, constants_digest(method.owner), method.function.name, repr(call.key),
+            repr(pattern.parts), repr(list(state)), repr(self.target or host()),
+        )  # fmt: skip
+
+    # ------ what has no static form
+
+    def _interpreted(self, method: Method, call: Call, state: Sequence[AttributePath], reason: str) -> Executable:
+        """The raw interpreter on the live objects; results come back as one value."""
+        from stepwell.compiler.interpreter.torch import RawMachine
+
+        raw = self.raw(method)
+        machine = RawMachine(raw.module, raw.resources, raw.create)
+        symbol = raw.symbols[method.function.node.name]
+        count = len(method.names)
+        method.statistics.reasons.append(reason)
+
+        def run(leaves: Sequence[Any]) -> Sequence[Any]:
+            method.statistics.interpreted_calls += 1
+            arguments = rebuild_arguments(call.key[:count], iter(leaves))
+            return [machine.call(symbol, [*([method.owner] if method.owner is not None else []), *arguments])]
+
+        return Executable(
+            run=run,
+            selection=tuple(range(_leaf_count(call, count))),
+            results={"returns": {"leaf": 0}, "state": [], "written": []},
+            used_state=frozenset(state),
+            interpreted=reason,
+        )
+
+
+def _leaf_count(call: Call, arguments: int) -> int:
+    return sum(kind == "argument" for kind, _ in leaf_positions(call, arguments, [()] * (len(call.key) - arguments)))
+
+
+def rebuild_arguments(keys: Sequence[Any], leaves: Any) -> list[Any]:
+    """The arguments of a call from their keys and leaves."""
+    return [_rebuild(key, leaves) for key in keys]
+
+
+def _rebuild(key: Any, leaves: Any) -> Any:
+    if key in ("int", "float") or key[0] == "tensor":
+        return next(leaves)
+    if key[0] in ("tuple", "list"):
+        made = [_rebuild(k, leaves) for k in key[1:]]
+        return tuple(made) if key[0] == "tuple" else made
+    if key[0] == "dict":
+        return {k: _rebuild(v, leaves) for k, v in key[1:]}
+    return key[1]
+
+
+def resources_of(method: Method) -> Mapping[str, np.ndarray[Any, Any]]:
+    """The arrays of a program by the names that the front end gives them, without the front end."""
+    from stepwell.compiler.resources import named_arrays
+
+    return named_arrays(method)
+
+
+def constants_digest(root: ScriptObject | None) -> str:
+    """What the compiled code knows of the objects besides weights' contents: scalars, structure, dtypes, sizes."""
+    digest = hashlib.sha256()
+    for part in _facts(root, set()):
+        digest.update(repr(part).encode())
+    return digest.hexdigest()
+
+
+def _facts(value: Any, seen: set[int]) -> Iterable[Any]:
+    if isinstance(value, np.ndarray):
+        yield ("array", value.dtype.str, value.shape, value.strides)
+    elif isinstance(value, ScriptObject):
+        if id(value) in seen:
+            yield ("again", value.cls.name)
+            return
+        seen.add(id(value))
+        yield ("object", value.cls.name)
+        for name, attribute in value.attributes.items():
+            yield name
+            yield from _facts(attribute, seen)
+    elif isinstance(value, (list, tuple)):
+        yield type(value).__name__, len(value)
+        for inner in value:
+            yield from _facts(inner, seen)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _facts(inner, seen)
+    else:
+        yield value

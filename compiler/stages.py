@@ -1,0 +1,204 @@
+"""Looking at the stair: any level of a method as text, the passes on the way, kernels with their times.
+
+Stages are made when somebody asks: the variant is specialised again and taken down as far as needed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepwell.compiler.executable import Executable
+from stepwell.compiler.method import Method
+from stepwell.compiler.signature import Call, Pattern, describe
+
+if TYPE_CHECKING:
+    from stepwell.compiler.program import Program
+    from stepwell.compiler.session import Session
+
+MLIR_LEVELS = ("torch", "linalg", "tile", "loops", "llvm")
+"""The levels that are MLIR text, from the contract down; `raw` is above them, ir, asm and obj below."""
+
+
+class Inspector:
+    """Shows the levels of one method."""
+
+    def __init__(self, session: Session, method: Method) -> None:
+        self.session, self.method = session, method
+
+    def raw(self) -> str:
+        """The raw program: classes, objects and functions as the front end made them."""
+        return str(self.session.raw(self.method).module) + "\n"
+
+    def of_last(self, level: str) -> str | bytes:
+        """A level of the variant that was called last."""
+        if level == "raw":
+            return self.raw()
+        for key, variants in self.method._variants.items():
+            for pattern, compiled in variants.compiled:
+                if compiled is self.method.last:
+                    call = Call(key, [], tuple(p if isinstance(p, int) else 0 for p in pattern.parts))
+                    return self._level(level, call, pattern, "")
+        raise RuntimeError("no call has been made yet: stage() shows the variant that was called last")
+
+    def of_call(
+        self, level: str, arguments: Sequence[Any], keywords: Mapping[str, Any], *, print_after: str = ""
+    ) -> str | bytes:
+        """A level of the variant that a call with these arguments would compile first."""
+        if level == "raw" and not print_after:
+            return self.raw()
+        call, _ = self.method._take_apart(self.method.bind(arguments, keywords))
+        return self._level(level, call, Pattern(call.numbers), print_after)
+
+    def _level(self, level: str, call: Call, pattern: Pattern, print_after: str) -> str | bytes:
+        from stepwell.compiler.threads_of_compilation import deep_stack
+
+        return deep_stack(lambda: self._make(level, call, pattern, print_after))
+
+    def _program(self, call: Call, pattern: Pattern) -> Program:
+        return self.session.specialized(self.method, call, pattern, self.method._state).program
+
+    def _make(self, level: str, call: Call, pattern: Pattern, print_after: str) -> str | bytes:
+        program = self._program(call, pattern)
+        printed = io.StringIO()
+        lower_to(program, level, self.session.target, print_after, printed)
+        return printed.getvalue() + render(program, level, self.session.target)
+
+    def table(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+        """Per level: operations, kernels, characters of text, and the time to get there."""
+        from stepwell.compiler.threads_of_compilation import deep_stack
+
+        call, _ = self.method._take_apart(self.method.bind(arguments, keywords))
+        lines = deep_stack(lambda: self._rows(call, Pattern(call.numbers)))
+        return "\n".join(lines)
+
+    def _rows(self, call: Call, pattern: Pattern) -> list[str]:
+        import time
+
+        started = time.perf_counter()
+        raw = self.session.raw(self.method)
+        rows = [_row("raw", raw.module, time.perf_counter() - started)]
+        started = time.perf_counter()
+        program = self._program(call, pattern)
+        rows.append(_row("torch", program.module, time.perf_counter() - started))
+        for level in MLIR_LEVELS[1:]:
+            started = time.perf_counter()
+            lower_to(program, level, self.session.target)
+            rows.append(_row(level, program.module, time.perf_counter() - started))
+        statistics = self.method.statistics
+        head = f"{self.method.function.node.name}{describe(call.key, pattern)}"
+        return [
+            head, f"  {'level':8} {'operations':>10} {'kernels':>8} {'time':>10}", *rows,
+            f"  compilations {statistics.compilations}, from the cache {statistics.cache_hits}, "
+            f"interpreted calls {statistics.interpreted_calls}",
+            *(f"  interpreted because: {reason}" for reason in statistics.reasons),
+        ]  # fmt: skip
+
+    def profile(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Profile:
+        """Call with timers in the code; the time of every kernel."""
+        from stepwell.compiler.threads_of_compilation import deep_stack
+
+        call, _ = self.method._take_apart(self.method.bind(arguments, keywords))
+        state = self.method._state
+        executable = deep_stack(lambda: self._timed(call, state))
+        executable(call.leaves)
+        native = executable.native.native
+        native.profile.reset()
+        for _ in range(10):
+            executable(call.leaves)
+        return Profile([(t.kernel, t.calls, t.seconds) for t in native.profile.times()])
+
+    def _timed(self, call: Call, state: Any) -> Executable:
+        from stepwell.compiler.driver import compile_program
+
+        specialized = self.session.specialized(self.method, call, Pattern(call.numbers), state)
+        compiled, _ = compile_program(specialized.program, self.session.target, profile=True)
+        native = compiled.load(specialized.program.resources)
+        return Executable(native, specialized.selection, specialized.results, specialized.used_state, native=native)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Kernels with how often they ran and how long they took (seconds in all)."""
+
+    kernels: Sequence[tuple[str, int, float]]
+
+    def __str__(self) -> str:
+        total = sum(seconds for _, _, seconds in self.kernels) or 1.0
+        rows = sorted(self.kernels, key=lambda k: -k[2])
+        return "\n".join(
+            f"{name:32} {calls:8d} calls {seconds * 1e6 / max(calls, 1):10.1f} us each {100 * seconds / total:5.1f} %"
+            for name, calls, seconds in rows
+        )
+
+
+def _row(level: str, module: Any, seconds: float) -> str:
+    from stepwell.dialects import tile
+
+    count = sum(1 for _ in module.walk())
+    kernels = sum(isinstance(op, tile.KernelOp) for op in module.ops)
+    return f"  {level:8} {count:10d} {kernels or '':>8} {seconds * 1e3:7.1f} ms"
+
+
+def lower_to(program: Program, level: str, target: Any = None, print_after: str = "", out: Any = None) -> None:
+    """Take a program down to a level; print after passes where asked."""
+    from stepwell.compiler import pipeline
+    from stepwell.compiler.backends.target import host
+
+    def after(step: Any, current: Program) -> None:
+        if print_after in ("all", step.name):
+            out.write(f"// ----- after {step.name}\n{current.text()}")
+
+    last = level if level in MLIR_LEVELS else None
+    if level in ("ptx", "cuda"):
+        last = "tile"
+    pipeline.run(program, target=target or host(), to=last, after=after if print_after else None)
+
+
+def render(program: Program, level: str, target: Any = None) -> str | bytes:
+    """A program that has come down to a level, as text (or bytes)."""
+    if level in MLIR_LEVELS:
+        return program.text()
+    from stepwell.compiler.backends import jit
+    from stepwell.compiler.backends.llvm_text import print_module
+    from stepwell.compiler.backends.target import host
+
+    if level in ("ptx", "cuda"):
+        from stepwell.compiler.backends import gpu
+
+        return gpu.emit(program.module, level)
+    text = print_module(program.module)
+    if level == "ir":
+        return text
+    if level == "asm":
+        return jit.compile_assembly(text, target or host())
+    return jit.compile_object(text, target or host())
+
+
+def continue_from_text(text: str, level: str, *, passes: str = "", print_after: str = "") -> str:
+    """Read a module of any level and take it further: to a level, or through the passes named."""
+    from stepwell.compiler.backends.target import host
+    from stepwell.compiler.pipeline import STEPS, Enter, resolve
+    from stepwell.compiler.program import Program
+    from stepwell.dialects import context
+
+    program = Program.from_text(text)
+    out = io.StringIO()
+    if not passes:
+        lower_to(program, level, None, print_after, out)
+        made = render(program, level)
+        return out.getvalue() + (made if isinstance(made, str) else "")
+    table = {step.name: step for step in STEPS if not isinstance(step, Enter)}
+    for name in passes.split(","):
+        if name not in table:
+            from stepwell.compiler.commands import Usage
+
+            raise Usage(f"there is no pass {name!r}; there are {', '.join(table)}")
+        ready = resolve(table[name], host())
+        assert not isinstance(ready, Enter)
+        ready.apply(program.module, context())
+        if print_after in ("all", name):
+            out.write(f"// ----- after {name}\n{program.text()}")
+    return out.getvalue() + program.text()
