@@ -100,7 +100,7 @@ class NativeFunction:
             if team.size > 1 and team.try_enter():
                 try:
                     words[self._threads] = team.size
-                    return team.run(self._native, frame.address, frame)
+                    return team.run(self._native, frame.address, (self, frame))
                 finally:
                     team.leave()
         words[self._threads] = 1
@@ -222,6 +222,7 @@ def _array_writer(slot: Slot) -> Writer:
     assert shape is not None
     static = -1 not in shape
     is_state = slot.kind == "state"
+    written = _dynamic_dimensions(slot)
     same_width = np.dtype(np.uint8) if dtype == np.int8 else dtype
 
     def write(frame: Frame, value: Any) -> Any:
@@ -237,22 +238,26 @@ def _array_writer(slot: Slot) -> Writer:
                 raise ValueError(f"argument {slot.name}: the array is written in place and must be contiguous")
             value = np.ascontiguousarray(value)
         frame.words[position] = data_pointer(value)
-        if not static:
-            _write_sizes(frame, slot, value.shape)
+        for dimension, place in written:
+            frame.words[place] = value.shape[dimension]
         return value
 
     return write
 
 
 def _fits(actual: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    return len(actual) == len(expected) and all(e < 0 or a == e for a, e in zip(actual, expected, strict=True))
+    if len(actual) != len(expected):
+        return False
+    for have, want in zip(actual, expected, strict=True):
+        if have != want and want >= 0:
+            return False
+    return True
 
 
-def _write_sizes(frame: Frame, slot: Slot, shape: tuple[int, ...]) -> None:
-    positions = iter(slot.size_slots)
-    for size, expected in zip(shape, slot.shape or (), strict=True):
-        if expected < 0:
-            frame.words[next(positions)] = size
+def _dynamic_dimensions(slot: Slot) -> list[tuple[int, int]]:
+    """(dimension, slot of its size) for each size that varies."""
+    varying = [i for i, size in enumerate(slot.shape or ()) if size < 0]
+    return list(zip(varying, slot.size_slots, strict=True))
 
 
 def _write_array(frame: Frame, slot: Slot, array: Array) -> None:
@@ -263,8 +268,8 @@ def _write_array(frame: Frame, slot: Slot, array: Array) -> None:
             f"{slot.kind} {slot.name}: expected contiguous {_expect(slot)}, got {array.dtype}{list(array.shape)}"
         )
     frame.words[slot.slot] = data_pointer(array)
-    if slot.size_slots:
-        _write_sizes(frame, slot, array.shape)
+    for dimension, place in _dynamic_dimensions(slot):
+        frame.words[place] = array.shape[dimension]
 
 
 def _allocator(slot: Slot, layout: FrameLayout) -> Callable[[Frame], Array]:
@@ -286,9 +291,15 @@ def _allocator(slot: Slot, layout: FrameLayout) -> Callable[[Frame], Array]:
         raise ValueError(f"output {slot.name}: sizes of {_expect(slot)} are not known before the call (host.shape)")
     parts = [_size_source(part, layout) for part in slot.formula]
 
+    written = _dynamic_dimensions(slot)
+
     def varying(frame: Frame) -> Array:
-        array = aligned_empty(tuple(p if known else frame.words[p] for known, p in parts), dtype)
-        _write_array(frame, slot, array)
+        words = frame.words
+        sizes = tuple([part if known else words[part] for known, part in parts])
+        array = aligned_empty(sizes, dtype)
+        words[position] = data_pointer(array)
+        for dimension, place in written:
+            words[place] = sizes[dimension]
         return array
 
     return varying
