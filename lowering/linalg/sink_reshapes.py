@@ -5,6 +5,8 @@
     %r = generic add(%v, %x)   : 2x3x8    ->    %s = generic add(%m, %y) : 6x8 (fuses into the matmul)
                                                 %r = expand_shape %s  : 2x3x8
 
+The same for ones: an op over 1x6x8 that reads a 6x8 matmul by its last two loops runs over 6x8.
+
 Only where the reshape's source is a generic that nobody else reads. Towards finer shapes (the reshape was a
 collapse) that always works; towards coarser ones the other operands must have all dimensions of a group, in
 order, or none.
@@ -22,7 +24,7 @@ from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
-from stepwell.lowering.analysis.affine import is_identity
+from stepwell.lowering.analysis.affine import is_identity, positions
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.edit import Editor, remove, replace
 from stepwell.lowering.linalg.generics import PARALLEL, Draft
@@ -33,6 +35,7 @@ from stepwell.lowering.linalg.shapes import (
     expand,
     groups_of,
     is_static,
+    reshaped,
     shape_of,
 )
 from stepwell.lowering.pass_ import Pass
@@ -158,6 +161,58 @@ def _view(operand: SSAValue, groups: Groups, shape: Sequence[int], finer: bool, 
     return (expand if finer else collapse)(operand, groups, shape, edit)
 
 
+# Ones ----------------------------------------------------------------------------------------------------------
+
+
+def unit_loops(op: GenericOp) -> tuple[int, ...]:
+    """The loops of size 1 that an elementwise op has more than a reduction whose result it alone reads, dimension
+    by dimension; empty where there is no such reduction."""
+    sizes = structure.loop_sizes(op)
+    if 1 not in sizes or not structure.is_elementwise(op):
+        return ()
+    for operand, attribute in zip(structure.inputs(op), op.indexing_maps.data, strict=False):
+        owner = operand.owner
+        if not isinstance(owner, GenericOp) or owner.parent is not op.parent or structure.is_parallel(owner):
+            continue
+        read = positions(attribute.data)
+        if read is None or operand.uses.get_length() != 1 or list(read) != sorted(read):
+            continue
+        extra = tuple(d for d in range(len(sizes)) if d not in read)
+        if extra and read and all(sizes[d] == 1 for d in extra):
+            return extra
+    return ()
+
+
+def without_loops(op: GenericOp, dropped: tuple[int, ...], edit: Editor) -> list[SSAValue]:
+    """The results of an op, computed without some loops of size 1. Operands are static."""
+    kept = [d for d in range(len(op.iterator_types.data)) if d not in dropped]
+    loops: list[AffineExpr] = [
+        AffineDimExpr(kept.index(d)) if d in kept else AffineConstantExpr(0) for d in range(len(kept) + len(dropped))
+    ]
+    draft = Draft.of(op)
+    operands: list[SSAValue] = []
+    for index, (operand, map_) in enumerate(zip(op._operands, draft.maps, strict=True)):
+        ones = [i for i, e in enumerate(map_.results) if isinstance(e, AffineDimExpr) and e.position in dropped]
+        # A tensor keeps one dimension: xDSL has no reshape to rank 0.
+        stays = [i for i in range(len(map_.results)) if i not in ones] or ones[:1]
+        shape = [shape_of(operand)[i] for i in stays]
+        read = [map_.results[i] for i in stays]
+        results = tuple(loops[e.position] if isinstance(e, AffineDimExpr) else e for e in read)
+        draft.maps[index] = AffineMap(len(kept), 0, results)
+        if isinstance(operand.owner, tensor.EmptyOp):
+            assert isinstance(operand.type, TensorType)
+            operand = edit.add(tensor.EmptyOp, (), TensorType(operand.type.element_type, shape))
+        operands.append(reshaped(operand, shape, edit))
+    count = len(op.results)
+    draft.inputs, draft.outputs = operands[:-count], operands[-count:]
+    draft.iterators = [PARALLEL] * len(kept)
+    draft.result_types = [value.type for value in draft.outputs]
+    shapes = [shape_of(result) for result in op.results]
+    made = draft.build()
+    edit.insert(made)
+    return [reshaped(result, shape, edit) for result, shape in zip(made.results, shapes, strict=True)]
+
+
 @dataclass(frozen=True)
 class SinkReshapes(Pass):
     """Move elementwise ops before the reshape of a result that only they read. After: between a generic and the
@@ -185,10 +240,14 @@ class SinkReshapes(Pass):
             op = following
 
     def _op(self, op: GenericOp) -> None:
-        found = candidate(op)
-        if found is None or not all(is_static(operand) for operand in op._operands if _is_tensor(operand)):
+        if not all(_is_tensor(operand) and is_static(operand) for operand in op._operands):
             return
-        if not all(_is_tensor(operand) for operand in op._operands):
+        ones = unit_loops(op)
+        if ones:
+            replace(op, without_loops(op, ones, Editor(op)))
+            return
+        found = candidate(op)
+        if found is None:
             return
         reshape = found[1]
         results = moved(op, reshape, Editor(op))

@@ -73,3 +73,14 @@ def test_transposed_result_with_dynamic_sizes(graph, check):
     module = check(g.returns(y), (AbsorbTransposes(), *SIMPLIFY), array(3, 6, 8), array(3, 8, 4), rtol=1e-5)
     (op,) = [op for op in module.walk() if isinstance(op, GenericOp)]
     assert structure.contraction(op) is not None
+
+
+def test_epilogue_with_a_batch_of_one(graph, check, target):
+    g = graph(x=(1, 6, 8), w=(8, 8), bias=(8,))
+    b = g.builder
+    y = b.reshape(g.product(b.reshape(g["x"], [6, 8]), g["w"], "mk,kn->mn"), [1, 6, 8])
+    y = b.elementwise(lambda p, q: p + q, y, g["bias"], dtype=y.dtype)
+    y = b.elementwise(lambda p, q: (p + q).math("tanh"), y, g["x"], dtype=y.dtype)
+    module = check(g.returns(y), (*passes(target), FormKernels(target)), array(1, 6, 8), array(8, 8, seed=1),
+                   array(8, seed=3), rtol=1e-5, atol=1e-6)  # fmt: skip
+    assert kernels(module) == ["matmul"]
