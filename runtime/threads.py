@@ -22,7 +22,6 @@ class Team:
         self.size = size
         self._lock = threading.Lock()
         self._queues: list[SimpleQueue[Task | None]] = []
-        self._keep: object = None
 
     def try_enter(self) -> bool:
         """Take the team for one call; False where it is busy. `leave` gives it back."""
@@ -32,19 +31,17 @@ class Team:
         """The call is over."""
         self._lock.release()
 
-    def run(self, function: Callable[[int, int], int], address: int, frame: object) -> int:
+    def run(self, function: Callable[[int, int], int], address: int, keep: object) -> int:
         """Call `function(address, thread)` in all threads; gives the status. Only between enter and leave.
 
-        A worker may look at the frame's barrier a moment longer than this takes, so the frame is kept until
-        the next call.
+        A worker may be in the last barrier a moment longer than this takes: it holds on to `keep`, which owns
+        the code and the frame, until it is out.
         """
         if len(self._queues) < self.size - 1:
             self._start()
         for queue in self._queues:
-            queue.put((function, address, frame))
-        status = function(address, 0)
-        self._keep = frame
-        return status
+            queue.put((function, address, keep))
+        return function(address, 0)
 
     def _start(self) -> None:
         while len(self._queues) < self.size - 1:
@@ -62,9 +59,9 @@ class Team:
 
 def _work(queue: SimpleQueue[Task | None], number: int) -> None:
     while (task := queue.get()) is not None:
-        function, address, _frame = task
+        function, address, keep = task
         function(address, number)
-        del task, _frame
+        del task, keep
 
 
 def default_threads() -> int:

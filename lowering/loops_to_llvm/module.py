@@ -186,6 +186,10 @@ class ModuleLowering:
     def _lower_entry(self, op: func.FuncOp) -> None:
         with self.function(op.sym_name.data, (POINTER, i32), i32, "external") as lower:
             exit_block = lower.new_block([i32])
+            started = None
+            if self.profile:
+                self.frame.kernels.append(op.sym_name.data)
+                started = support.ticks(lower, self.target)
             self._exit = (lower, exit_block)
             attributes = op.arg_attrs.data if op.arg_attrs is not None else ()
             for number, argument in enumerate(op.body.block.args):
@@ -196,6 +200,8 @@ class ModuleLowering:
             lower.raises_in_chunk = False
             if self.frame.parallel:
                 running.wait(lower)
+            if started is not None:
+                _count(lower, op.sym_name.data, started)
             lower.build(llvm.ReturnOp, (exit_block.args[0],))
             self._exit = None
 

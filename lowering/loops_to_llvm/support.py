@@ -266,7 +266,8 @@ def build_release(module: ModuleLowering) -> None:
             header = lower.offset(memory, -ALIGNMENT, i8)
             following = lower.load(lower.offset(header, NEXT, i8), POINTER, SLOT)
             previous = lower.load(lower.offset(header, PREVIOUS, i8), POINTER, SLOT)
-            first = lower.compare("eq", lower.load(head, POINTER, SLOT), memory)
+            number = lower.emit(llvm.PtrToIntOp, (previous,), i64)
+            first = lower.compare("eq", number, lower.integer(0))
             before = lower.offset(previous, NEXT - ALIGNMENT, i8)
             target = lower.emit(
                 upstream.SelectOp, (first, head, before), POINTER, {"fastmathFlags": llvm.FastMathAttr(None)}
