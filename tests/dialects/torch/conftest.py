@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from xdsl.dialects import func, tensor
+from xdsl.dialects import func, scf, tensor
 from xdsl.dialects.builtin import IndexType, ModuleOp
 from xdsl.ir import Block, Region
 
@@ -75,6 +75,19 @@ class DirectBuilder(TorchBuilder):
         assert declaration.lower is not None, f"{declaration.schema.qualified_name} has no rule for its run-time value"
         result = declaration.lower(self.linalg, inferred, *(lowered(a, self.linalg) for a in arguments))
         return wrapped(result, inferred, self.linalg)
+
+    def loop(self, trips, carried, body):
+        start, end, step = (self.linalg.index(n) for n in (0, trips, 1))
+        block = Block(arg_types=[IndexType(), *(v.ssa.type for v in carried)])
+        inner = DirectBuilder(self.linalg.child(block))
+        iteration = Symbol("k", 0, trips - 1)
+        inner.linalg.define(iteration, block.args[0])
+        values = [Value(a, v.info) for a, v in zip(block.args[1:], carried, strict=True)]
+        ends = body(inner, Dim.of(iteration), values)
+        inner.linalg.add(scf.YieldOp(*(v.ssa for v in ends)))
+        loop = scf.ForOp(start, end, step, [v.ssa for v in carried], Region([block]))
+        results = self.linalg.add(loop).results
+        return [Value(r, v.info) for r, v in zip(results, carried, strict=True)]
 
 
 def is_known(inferred):
