@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,18 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineBinaryOpExpr, AffineBinaryOpKind, AffineConstantExpr, AffineDimExpr, AffineExpr
 from xdsl.parser import Parser
 
+from stepwell.compiler.backends import jit
+from stepwell.compiler.backends.target import host as host_target
+from stepwell.compiler.driver import Compiled, NativeProgram, result_order
 from stepwell.compiler.interpreter import interpret
 from stepwell.dialects import context, host, tile
 from stepwell.dialects.levels import LOOPS, TILE
 from stepwell.dialects.levels import check as check_level
+from stepwell.lowering.cpu.distribute import Distribute
 from stepwell.lowering.host_bufferize import BufferizeHost
 from stepwell.lowering.host_bufferize.copies import by_thread_zero
 from stepwell.lowering.host_bufferize.elements import memref_of
+from stepwell.lowering.loops_to_llvm.lower_entry import LoopsToLlvm
 
 INDEX = IndexType()
 KINDS = {
@@ -104,6 +110,10 @@ class PlainKernel:
 
     def empty(self, op: Operation, sizes: Sequence[SSAValue]) -> None:
         kind = memref_of(op.results[0].type)
+        if sizes:
+            # Kernels of dynamic sizes have one op here: its destination is that of the kernel.
+            self.values[op.results[0]] = self.block.args[-1]
+            return
         self.values[op.results[0]] = self.add(memref.AllocaOp.get(kind.element_type, None, kind.shape, sizes))
 
     def generic(self, op: linalg.ops.GenericOp) -> None:
@@ -112,6 +122,9 @@ class PlainKernel:
         for value in op.outputs:
             kind = memref_of(value.type)
             source = self.values[value]
+            if DYNAMIC_INDEX in kind.get_shape():
+                outputs.append(source)
+                continue
             dynamic = [s for s, n in zip(self.sizes(source), kind.get_shape(), strict=True) if n == DYNAMIC_INDEX]
             fresh = self.add(memref.AllocaOp.get(kind.element_type, None, kind.shape, dynamic))
             self.copy(source, fresh)
@@ -167,7 +180,7 @@ def arguments_of(function: func.FuncOp) -> list[dict[str, Attribute]]:
 
 
 class Bufferized:
-    """A tile-level module before and after; `run` compares both on the interpreter and gives the results."""
+    """A tile-level module before and after; `check` compares them, interpreted and as machine code."""
 
     def __init__(self, text: str, resources: dict[str, np.ndarray[Any, Any]] | None = None) -> None:
         self.before, self.module = read(text), read(text)
@@ -179,6 +192,7 @@ class Bufferized:
             self.module.body.block.erase_op(kernel)
         self.module.verify()
         check_level(self.module, LOOPS)
+        Distribute().apply(self.module, context())
 
     @property
     def entry(self) -> func.FuncOp:
@@ -233,12 +247,20 @@ class Bufferized:
         """The results, which are those of the program of values, with one thread and with three."""
         before = next(op for op in self.before.ops if isinstance(op, func.FuncOp) and "host.entry" in op.attributes)
         expected = interpret(self.before, before.sym_name.data, inputs, resources=self.resources)
-        for threads in (1,) if "scf.parallel" in str(self.module) else (1, 3):
-            found = self.run(*[np.array(x) if isinstance(x, np.ndarray) else x for x in inputs], threads=threads)
+        for run in (self.run, partial(self.run, threads=3), self.native):
+            found = run(*[np.array(x) if isinstance(x, np.ndarray) else x for x in inputs])
             assert len(found) == len(expected)
             for have, want in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(have, want)
         return expected
+
+    @cached_property
+    def native(self) -> NativeProgram:
+        """The same program as machine code."""
+        part = self.module.clone()
+        LoopsToLlvm(host_target()).apply(part, context())
+        compiled = Compiled(jit.compile_llvm(part, host_target()), result_order(self.entry))
+        return compiled.load(self.resources)
 
 
 MAP = """
