@@ -21,6 +21,7 @@ from stepwell.dialects.upstream import core, llvm
 WIDENED: tuple[type[Operation], ...] = (
     core.CmpiOp, core.CmpfOp, core.SelectOp, core.IndexCastOp,
     core.FPToSIOp, core.FPToUIOp, core.SIToFPOp, core.UIToFPOp,
+    core.ExtSIOp, core.ExtUIOp, core.TruncIOp,
     llvm.FCmpOp, llvm.SelectOp, llvm.MaskedStoreOp, llvm.StoreOp, llvm.GEPOp,
 )  # fmt: skip
 """Ops that xDSL has, but too narrow."""

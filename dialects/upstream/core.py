@@ -182,6 +182,11 @@ class _IntegerToFloat(_Cast, ABC):
     result = result_def(arith.floatingPointLike)
 
 
+class _Resize(_Cast, ABC):
+    input = operand_def(INTEGERS)
+    result = result_def(INTEGERS)
+
+
 class _IndexCast(_Cast, ABC):
     input = operand_def(INTEGERS_OR_INDEX)
     result = result_def(INTEGERS_OR_INDEX)
@@ -205,6 +210,21 @@ class SIToFPOp(_IntegerToFloat):
 @irdl_op_definition
 class UIToFPOp(_IntegerToFloat):
     name = "arith.uitofp"
+
+
+@irdl_op_definition
+class ExtSIOp(_Resize):
+    name = "arith.extsi"
+
+
+@irdl_op_definition
+class ExtUIOp(_Resize):
+    name = "arith.extui"
+
+
+@irdl_op_definition
+class TruncIOp(_Resize):
+    name = "arith.trunci"
 
 
 @irdl_op_definition

@@ -11,6 +11,7 @@ from xdsl.dialects import arith
 from xdsl.dialects.builtin import f32, f64
 from xdsl.ir import SSAValue
 
+from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
 from stepwell.lowering.cpu.lanes import Lanes
 
@@ -167,11 +168,12 @@ def _reduce(b: Lanes, x: SSAValue) -> tuple[SSAValue, SSAValue]:
 
         def in_f64() -> list[SSAValue]:
             wide = b.other(f64)
-            wide.ops = b.ops
             extended = wide.emit(arith.ExtFOp, (x,), wide.kind)
             wide_r, wide_k = _reduce_here(wide, extended)
             narrow = b.emit(arith.TruncFOp, (wide_r,), like(b.kind, f32))
-            return [narrow, b.emit(arith.TruncIOp, (wide_k,), b.integer)]
+            # Lane by lane: what a number gives must not depend on its neighbours.
+            whole = b.emit(core.TruncIOp, (wide_k,), b.integer)
+            return [b.select(large, narrow, r), b.select(large, whole, k)]
 
         r, k = b.where_any(large, in_f64, (r, k))
     beyond = b.less(b.number(2.0**50), magnitude)

@@ -138,7 +138,6 @@ def powf(b: Lanes, x: SSAValue, y: SSAValue) -> SSAValue:
     """exp(y log|x|) with the logarithm in more digits than the format: f32 in f64, f64 in two pieces."""
     if b.format.bits == 32:
         wide = b.other(f64)
-        wide.ops = b.ops
         a, n = (wide.emit(arith.ExtFOp, (value,), wide.kind) for value in (b.abs(x), y))
         magnitude = b.emit(arith.TruncFOp, (exp_scaled(wide, wide.mul(n, log(wide, a))),), b.kind)
     else:
@@ -163,6 +162,9 @@ def _power_of_positive(b: Lanes, a: SSAValue, y: SSAValue) -> SSAValue:
     back = b.sub(high, first)
     error = b.add(b.sub(first, b.sub(high, back)), b.sub(second, back))
     low = b.add(low, error)
+    # y times what stays in `low` must be small against ln 2, so the pieces are made not to overlap.
+    total = b.add(high, low)
+    high, low = total, b.sub(low, b.sub(total, high))
     exact = b.both(b.less(a, b.number(inf)), b.less(b.number(0.0), a))
     high, low = b.select(exact, high, log(b, a)), b.select(exact, low, b.number(0.0))
     product = b.mul(y, high)

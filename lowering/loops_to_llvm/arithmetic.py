@@ -473,9 +473,9 @@ _FLOAT: dict[type[Operation], type[Operation]] = {
     math.CopySignOp: llvm.FCopySignOp,
 }
 _CASTS: dict[type[Operation], Handler] = {
-    arith.ExtSIOp: integer_cast(True),
-    arith.ExtUIOp: integer_cast(False),
-    arith.TruncIOp: integer_cast(True),
+    core.ExtSIOp: integer_cast(True),
+    core.ExtUIOp: integer_cast(False),
+    core.TruncIOp: integer_cast(True),
     core.IndexCastOp: integer_cast(True),
     core.IndexCastUIOp: integer_cast(False),
     core.FPToSIOp: float_to_integer(upstream.FPToSIOp),
@@ -490,6 +490,9 @@ _CASTS: dict[type[Operation], Handler] = {
     arith.BitcastOp: bitcast,
 }
 _SAME_OPS: dict[type[Operation], type[Operation]] = {
+    arith.ExtSIOp: core.ExtSIOp,
+    arith.ExtUIOp: core.ExtUIOp,
+    arith.TruncIOp: core.TruncIOp,
     arith.IndexCastOp: core.IndexCastOp,
     arith.FPToSIOp: core.FPToSIOp,
     arith.FPToUIOp: core.FPToUIOp,

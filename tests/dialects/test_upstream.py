@@ -29,6 +29,9 @@ func.func @core(%a: vector<4xi32>, %x: vector<4xf32>, %s: i1, %i: index, %m: mem
   %k = arith.uitofp %g : vector<4xi32> to vector<4xf32>
   %l = arith.index_cast %a : vector<4xi32> to vector<4xindex>
   %n = arith.index_castui %l : vector<4xindex> to vector<4xi32>
+  %ma = arith.extsi %a : vector<4xi32> to vector<4xi64>
+  %mb = arith.extui %a : vector<4xi32> to vector<4xi64>
+  %mc = arith.trunci %ma : vector<4xi64> to vector<4xi32>
   %o = arith.remf %x, %x : vector<4xf32>
   %p = math.erfc %x : vector<4xf32>
   %q = math.isnan %x : vector<4xf32>

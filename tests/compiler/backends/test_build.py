@@ -148,7 +148,7 @@ def test_other_exceptions_are_runtime_errors_of_that_name(build: Build) -> None:
       host.raise "somewhere.Trouble", "no"
       func.return
     }""")
-    with pytest.raises(RuntimeError, match="^no$") as caught:
+    with pytest.raises(RuntimeError, match=r"^no$") as caught:
         function()
     assert type(caught.value).__name__ == "Trouble"
 
