@@ -9,6 +9,8 @@ import pytest
 from stepwell.compiler.backends import jit
 from stepwell.compiler.backends import target as targets
 from stepwell.compiler.interpreter import Machine, interpret_lowered
+from stepwell.dialects import context
+from stepwell.lowering.cpu.expand_math import ExpandMath
 
 TYPES = {
     "f32": np.float32, "f64": np.float64, "f16": np.float16, "i8": np.int8, "i16": np.int16, "i32": np.int32,
@@ -156,6 +158,33 @@ def test_float_to_integer(agree, lanes):
     a = (random.standard_normal(128) * 1000).astype(np.float32)
     b = abs(a) * 1000
     agree(elementwise(operations, "f32", lanes), [a, b], [(128, TYPES[r]) for _, r in operations], threads=(1,))
+
+
+MATH = (
+    "acos acosh asin asinh atan atanh cbrt cos cosh erf erfc exp exp2 expm1 log log10 log1p log2 rsqrt sin sinh"
+    " sqrt tan tanh round roundeven"
+).split()
+
+
+@pytest.mark.parametrize(("type", "lanes"), [("f32", 8), ("f64", 4)])
+def test_math_functions_become_the_same_polynomials(parse, type, lanes):
+    """Expanded functions give the same bits interpreted and native, and are near the functions themselves."""
+    operations = [(f"math.{name} %x : {{t}}", type) for name in MATH]
+    operations += [(f"math.{name} %x, %y : {{t}}", type) for name in ("powf", "atan2")]
+    random, dtype = np.random.default_rng(0), TYPES[type]
+    edges = np.array([0, -0.0, 1, -1, 0.5, np.inf, -np.inf, np.nan, 88, -88, 710, -745, 1e-5, np.pi, -2, 1e5], dtype)
+    a = np.concatenate([edges, random.uniform(-1, 1, 56), np.exp(random.uniform(-9, 9, 56))]).astype(dtype)
+    b = np.concatenate([edges[::-1], random.uniform(-4, 4, 56), random.uniform(0, 70, 56)]).astype(dtype)
+    module = parse(elementwise(operations, type, lanes))
+    expanded = module.clone()
+    ExpandMath().apply(expanded, context())
+    expected, found = ([np.zeros(128, dtype) for _ in operations] for _ in range(2))
+    Machine(module).call("forward", [a, b, *expected])
+    Machine(expanded).call("forward", [a, b, *found])
+    native = jit.build(expanded.clone(), targets.host())(a, b)
+    for (name, _), want, have, real in zip(operations, expected, found, native, strict=True):
+        np.testing.assert_array_equal(real, have, name)
+        np.testing.assert_allclose(have, want, rtol=8 * np.finfo(dtype).eps, atol=0, err_msg=name)
 
 
 PROGRAMS = {

@@ -60,6 +60,16 @@ def test_fma_rounds_once(run, type, dtype):
         assert abs(result - exact) <= unit / 2
 
 
+def test_fma_at_the_ends_of_the_range(apply):
+    assert apply("math.fma", "f64", 1e300, 1e300, 1.0) == math.inf
+    assert apply("math.fma", "f64", 1e200, -1e200, 1.0) == -math.inf
+    assert apply("math.fma", "f64", 1e200, 1e108, -1e308) == float(
+        Fraction(1e200) * Fraction(1e108) - Fraction(1e308)
+    )
+    assert apply("math.fma", "f64", -2.5, 5e-324, 5e-324) == -1e-323
+    assert math.copysign(1, apply("math.fma", "f64", -0.0, 1.0, -0.0)) == -1
+
+
 def test_bits(apply):
     assert apply("math.ctpop", "i8", -1) == 8
     assert apply("math.ctlz", "i8", 1) == 7
