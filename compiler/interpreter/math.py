@@ -61,6 +61,21 @@ for _name, _function in (ROUNDED_ONCE | EXACT).items():
     _declare(_name, _function)
 
 
+PREDICATES: dict[str, Evaluate] = {
+    "isnan": lambda x: x != x,
+    "isinf": lambda x: abs(x) == np.inf,
+    "isfinite": lambda x: abs(x) < np.inf,
+}
+
+
+def _declare_predicate(name: str, function: Evaluate) -> None:
+    rule(f"math.{name}")(lambda op: function)
+
+
+for _name, _function in PREDICATES.items():
+    _declare_predicate(_name, _function)
+
+
 def add_round_to_odd(a: Any, b: Any) -> Any:
     """a + b in float64, rounded to odd: an inexact sum keeps a set last bit, so that rounding it again to fewer
     bits is as if done once (Boldo and Melquiond, Emulation of FMA, 2008)."""

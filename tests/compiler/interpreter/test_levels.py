@@ -96,13 +96,13 @@ def test_integer_arithmetic(agree, type, lanes):
     if not lanes:
         operations += [(f"math.{name} %x : {{t}}", type) for name in ("ctpop", "ctlz", "cttz", "absi")]
     width = int(type[1:])
-    for other in () if lanes else ("i8", "i16", "i32", "i64"):
+    for other in ("i8", "i16", "i32", "i64"):
         if int(other[1:]) > width:
             operations += [(f"arith.{name} %x : {{t}} to {{r}}", other) for name in ("extsi", "extui")]
         elif int(other[1:]) < width:
             operations.append(("arith.trunci %x : {t} to {r}", other))
-    operations += [] if lanes else [("arith.trunci %x : {t} to {r}", "i1")]
-    operations += [("arith.sitofp %x : {t} to {r}", "f32"), ("arith.uitofp %x : {t} to {r}", "f64")]
+    operations += [("arith.trunci %x : {t} to {r}", "i1"), ("arith.sitofp %x : {t} to {r}", "f32"),
+                   ("arith.uitofp %x : {t} to {r}", "f64")]  # fmt: skip
     random = np.random.default_rng(0)
     low, high = -(2 ** (width - 1)), 2 ** (width - 1) - 1
     edges = np.array([0, 1, -1, 2, 7, -7, low + 1, high], TYPES[type])

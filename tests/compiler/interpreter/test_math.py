@@ -70,6 +70,14 @@ def test_fma_at_the_ends_of_the_range(apply):
     assert math.copysign(1, apply("math.fma", "f64", -0.0, 1.0, -0.0)) == -1
 
 
+@pytest.mark.parametrize("type", ["f32", "bf16"])
+def test_predicates(apply, type):
+    for value in (0.0, 1.0, math.inf, -math.inf, math.nan):
+        for name in ("isnan", "isinf", "isfinite"):
+            got = apply(f"math.{name}", type, value, result="i1")
+            assert got == getattr(math, name)(value), (name, value)
+
+
 def test_bits(apply):
     assert apply("math.ctpop", "i8", -1) == 8
     assert apply("math.ctlz", "i8", 1) == 7

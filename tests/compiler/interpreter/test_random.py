@@ -88,6 +88,20 @@ def test_passes_keep_the_numbers(first, compare, random_linalg, parse):
     compare(range(first, first + BATCH), check)
 
 
+@pytest.mark.parametrize("first", range(2000, 2030, BATCH))
+def test_native_code_agrees(first, compare, random_linalg, parse):
+    driver = pytest.importorskip("stepwell.compiler.driver", exc_type=ImportError)
+
+    def check(program, expected):
+        try:
+            found = driver.compile_linalg(parse(program.text), program.resources)(*program.arguments())
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return differences(random_linalg, program, found, expected)
+
+    compare(range(first, first + BATCH), check)
+
+
 def test_a_program_is_the_same_for_its_seed(random_linalg):
     assert random_linalg.random_program(7).text == random_linalg.random_program(7).text
 
