@@ -22,8 +22,11 @@ AttributePath = tuple[str, ...]
 class Compiled(Protocol):
     """What a variant is called through; see `executable.Executable`."""
 
-    used_state: frozenset[AttributePath]
-    results: Mapping[str, Any]
+    @property
+    def used_state(self) -> frozenset[AttributePath]: ...
+
+    @property
+    def results(self) -> dict[str, Any]: ...
 
     def __call__(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """Native code on the call's leaves (those that it takes); gives the flat results."""

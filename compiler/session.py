@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class Session:
     """root: the object of an archive or scripted class, None for functions. digest: identifies the source text
     (bytes of an archive's code, a script's source); with it variants are found in the cache without a front end.
+    constants: arrays that the source names by number (an archive's CONSTANTS).
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Session:
         root: ScriptObject | None,
         *,
         digest: str | None = None,
+        constants: Sequence[Any] = (),
         target: Target | None = None,
         use_cache: bool = True,
     ) -> None:
+        self.constants = constants
         self.root, self.digest, self.target = root, digest, target
         self.cache = object_cache.default() if use_cache else None
         self._methods: dict[tuple[int, int], Method] = {}
@@ -68,7 +71,7 @@ class Session:
 
     def request(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> Request:
         raw = self.raw(method)
-        return Request(raw.symbols[method.function.node.name], method.names, call, pattern, state)
+        return Request(raw.entries[method.function.node.name].symbol, method.names, call, pattern, state)
 
     def specialized(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> Specialized:
         """The contract of a variant."""
@@ -85,7 +88,8 @@ class Session:
         stored = self.cache.get(key) if self.cache is not None and key is not None else None
         if stored is not None:
             method.statistics.cache_hits += 1
-            return link(Artifact.from_bytes(stored), resources_of(method))
+            artifact = Artifact.from_bytes(stored)
+            return link(artifact, find_arrays(artifact.metadata["sources"], method.owner, self.constants))
         executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))
         method.statistics.compilations += 1
         return executable
@@ -99,8 +103,9 @@ class Session:
             specialized = self.specialized(method, call, pattern, state)
         except CannotSpecialize as reason:
             return self._interpreted(method, call, state, str(reason))
-        artifact = compile_specialized(specialized, self.target, self.cache)
-        if self.cache is not None and key is not None:
+        sources = sources_of(specialized.program.resources, method.owner, self.constants)
+        artifact = compile_specialized(specialized, self.target, self.cache, sources or {})
+        if self.cache is not None and key is not None and sources is not None:
             self.cache.put(key, artifact.to_bytes())
         return link(artifact, specialized.program.resources)
 
@@ -121,8 +126,8 @@ class Session:
         from stepwell.compiler.interpreter.torch import RawMachine
 
         raw = self.raw(method)
-        machine = RawMachine(raw.module, raw.resources, raw.create)
-        symbol = raw.symbols[method.function.node.name]
+        machine = RawMachine(raw.module, raw.resources, lambda name: ScriptObject(raw.classes[name]))
+        symbol = raw.entries[method.function.node.name].symbol
         count = len(method.names)
         method.statistics.reasons.append(reason)
 
@@ -160,11 +165,50 @@ def _rebuild(key: Any, leaves: Any) -> Any:
     return key[1]
 
 
-def resources_of(method: Method) -> Mapping[str, np.ndarray[Any, Any]]:
-    """The arrays of a program by the names that the front end gives them, without the front end."""
-    from stepwell.compiler.resources import named_arrays
+Source = list[str | int]
+"""Where an array is found again: attribute names from the object, or ["constants", n]."""
 
-    return named_arrays(method)
+
+def sources_of(
+    resources: Mapping[str, Any], root: ScriptObject | None, constants: Sequence[Any]
+) -> dict[str, Source] | None:
+    """Where each resource lies in the program's objects; None if one lies nowhere (a literal of the source)."""
+    places: dict[int, Source] = {id(c): ["constants", n] for n, c in enumerate(constants) if isinstance(c, np.ndarray)}
+    if root is not None:
+        _places_of(root, ["object"], places, set())
+    found = {name: places.get(id(array)) for name, array in resources.items()}
+    return None if None in found.values() else {k: v for k, v in found.items() if v is not None}
+
+
+def _places_of(value: Any, path: Source, places: dict[int, Source], seen: set[int]) -> None:
+    if isinstance(value, np.ndarray):
+        places.setdefault(id(value), path)
+    elif isinstance(value, ScriptObject):
+        if id(value) not in seen:
+            seen.add(id(value))
+            for name, inner in value.attributes.items():
+                _places_of(inner, [*path, name], places, seen)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            _places_of(inner, [*path, number], places, seen)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(key, str):
+                _places_of(inner, [*path, key], places, seen)
+
+
+def find_arrays(
+    sources: Mapping[str, Source], root: ScriptObject | None, constants: Sequence[Any]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The opposite: the arrays by resource name."""
+    return {name: _find(source, root, constants) for name, source in sources.items()}
+
+
+def _find(source: Source, root: ScriptObject | None, constants: Sequence[Any]) -> Any:
+    value: Any = constants if source[0] == "constants" else root
+    for step in source[1:]:
+        value = value.attributes[str(step)] if isinstance(value, ScriptObject) else value[step]
+    return value
 
 
 def constants_digest(root: ScriptObject | None) -> str:

@@ -64,7 +64,8 @@ class Inspector:
         program = self._program(call, pattern)
         printed = io.StringIO()
         lower_to(program, level, self.session.target, print_after, printed)
-        return printed.getvalue() + render(program, level, self.session.target)
+        made = render(program, level, self.session.target)
+        return printed.getvalue() + made if isinstance(made, str) else made
 
     def table(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
         """Per level: operations, kernels, characters of text, and the time to get there."""
@@ -104,7 +105,7 @@ class Inspector:
         state = self.method._state
         executable = deep_stack(lambda: self._timed(call, state))
         executable(call.leaves)
-        native = executable.native.native
+        native = executable.native
         native.profile.reset()
         for _ in range(10):
             executable(call.leaves)
@@ -115,8 +116,8 @@ class Inspector:
 
         specialized = self.session.specialized(self.method, call, Pattern(call.numbers), state)
         compiled, _ = compile_program(specialized.program, self.session.target, profile=True)
-        native = compiled.load(specialized.program.resources)
-        return Executable(native, specialized.selection, specialized.results, specialized.used_state, native=native)
+        native = compiled.load(specialized.program.resources).native
+        return Executable(native.call, specialized.selection, specialized.results, specialized.used_state, native=native)
 
 
 @dataclass(frozen=True)
@@ -190,15 +191,13 @@ def continue_from_text(text: str, level: str, *, passes: str = "", print_after: 
         lower_to(program, level, None, print_after, out)
         made = render(program, level)
         return out.getvalue() + (made if isinstance(made, str) else "")
-    table = {step.name: step for step in STEPS if not isinstance(step, Enter)}
+    table = {step.name: step for step in resolve(STEPS, host()) if not isinstance(step, Enter)}
     for name in passes.split(","):
         if name not in table:
             from stepwell.compiler.commands import Usage
 
             raise Usage(f"there is no pass {name!r}; there are {', '.join(table)}")
-        ready = resolve(table[name], host())
-        assert not isinstance(ready, Enter)
-        ready.apply(program.module, context())
+        table[name].apply(program.module, context())
         if print_after in ("all", name):
             out.write(f"// ----- after {name}\n{program.text()}")
     return out.getvalue() + program.text()

@@ -94,8 +94,13 @@ def _number_written(results: dict[str, Any], positions: Mapping[tuple[str, tuple
     return {**results, "written": written}
 
 
-def compile_specialized(specialized: Specialized, target: Target | None, cache: Any) -> Artifact:
-    """Down the whole stair; everything in the result is bytes and plain data."""
+def compile_specialized(
+    specialized: Specialized, target: Target | None, cache: Any, sources: Mapping[str, Any]
+) -> Artifact:
+    """Down the whole stair; everything in the result is bytes and plain data.
+
+    `sources` says where each resource is found again, for those who load the artifact from the cache.
+    """
     from stepwell.compiler.driver import compile_program
 
     compiled, _ = compile_program(specialized.program, target, cache=cache)
@@ -110,6 +115,7 @@ def compile_specialized(specialized: Specialized, target: Target | None, cache: 
             "used_state": sorted(list(p) for p in specialized.used_state),
             "order": list(compiled.order),
             "prepared": list(compiled.prepared),
+            "sources": dict(sources),
         },
     )
 
