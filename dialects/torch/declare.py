@@ -350,7 +350,7 @@ class DeclaredOperation(TorchOperation):
 
     def verify_(self) -> None:
         schema = self.declaration.schema
-        if len(self.operands) != len(schema.arguments):
+        if len(self.operands) != len(schema.arguments) and not schema.variadic:
             raise VerifyException(f"{self.name} takes {len(schema.arguments)} operands, not {len(self.operands)}")
         if len(self.results) != len(schema.returns):
             raise VerifyException(f"{self.name} gives {len(schema.returns)} results, not {len(self.results)}")
