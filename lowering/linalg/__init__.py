@@ -12,6 +12,7 @@ from stepwell.lowering.linalg.cse import Cse
 from stepwell.lowering.linalg.dce import Dce
 from stepwell.lowering.linalg.fuse_elementwise import FuseElementwise
 from stepwell.lowering.linalg.hoist_constants import HoistConstants
+from stepwell.lowering.linalg.pack_weights import PackWeights
 from stepwell.lowering.linalg.sink_reshapes import SinkReshapes
 from stepwell.lowering.pass_ import Pass
 
@@ -34,9 +35,10 @@ def passes(target: Target) -> tuple[Pass, ...]:
     return (
         *SIMPLIFY,
         # After fusion there are fewer edges to cost; before hoisting, so that filters are packed at load time.
-        ChooseLayout(target.lanes(32)), Dce(),
-        # Packing and unpacking that met cancel as reshapes and transposes; what is left joins its readers.
-        Canonicalize(), FuseElementwise(), Canonicalize(), Cse(), Dce(),
+        ChooseLayout(target.lanes(32)), PackWeights(target.lanes(32), target.registers), Dce(),
+        # Epilogues follow their product onto its panels; packing and unpacking that met cancel as reshapes and
+        # transposes; what is left joins its readers.
+        SinkReshapes(), Canonicalize(), FuseElementwise(packed=True), Canonicalize(), Cse(), Dce(),
         # Last: nothing after this may make new ops on weights.
         HoistConstants(), Dce(),
     )  # fmt: skip
@@ -51,6 +53,7 @@ __all__ = [
     "Dce",
     "FuseElementwise",
     "HoistConstants",
+    "PackWeights",
     "SinkReshapes",
     "passes",
 ]

@@ -22,18 +22,12 @@ from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
 from stepwell.lowering.analysis.affine import dims_of, renumber
 from stepwell.lowering.linalg import structure
-from stepwell.lowering.linalg.edit import INDEX, Editor
+from stepwell.lowering.linalg.edit import Editor
 from stepwell.lowering.linalg.generics import PARALLEL, generic
-from stepwell.lowering.linalg.shapes import reassociation, shape_of, size
+from stepwell.lowering.linalg.shapes import dynamic_size, reassociation, shape_of
 
 Dims = tuple[tuple[int, int], ...]
 """(dimension, block) of each dimension that is split, in the order of the inner dimensions at the end."""
-
-
-def dynamic_size(value: SSAValue, dim: int, edit: Editor) -> SSAValue:
-    """The size of a dimension as a value."""
-    found = size(value, dim, edit)
-    return found if found is not None else edit.add(tensor.DimOp, (value, edit.index(dim)), INDEX)
 
 
 def empty(shape: Sequence[int], like: SSAValue, places: Sequence[int | None], edit: Editor) -> SSAValue:

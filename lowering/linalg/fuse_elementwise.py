@@ -236,10 +236,7 @@ def readers(value: SSAValue) -> list[Operation]:
 
 def worthwhile(producer: GenericOp, result: int, consumer: GenericOp, operand: int) -> bool:
     """Whether computing the producer inside this consumer is better than storing it (see the module's rules)."""
-    if structure.contraction(consumer) is not None:
-        if not is_permutation(producer):
-            return False
-    elif takes_only_views(consumer):
+    if takes_only_views(consumer) and not (structure.contraction(consumer) and is_permutation(producer)):
         return False
     if is_free(producer) or structure.is_data_movement(producer):
         return all(_could_take(reader, producer.results[result]) for reader in readers(producer.results[result]))
@@ -331,6 +328,8 @@ class FuseElementwise(Pass):
 
     name = "fuse-elementwise"
     limit: int = MOST_OPS
+    packed: bool = False
+    """Layouts are chosen: contractions, convolutions and poolings stay as they are."""
 
     def apply(self, module: ModuleOp, context: Context) -> None:
         """One forward walk: a producer has taken its own producers before it is looked at."""
@@ -344,7 +343,8 @@ class FuseElementwise(Pass):
         while op is not None:
             following = op.next_op
             if isinstance(op, GenericOp):
-                fuse_into(op, self.limit)
+                if not self.packed or not takes_only_views(op):
+                    fuse_into(op, self.limit)
             else:
                 for region in op.regions:
                     for inner in region.blocks:

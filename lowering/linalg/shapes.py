@@ -98,6 +98,12 @@ def size(value: SSAValue, dim: int, edit: Editor) -> SSAValue | None:
     return None
 
 
+def dynamic_size(value: SSAValue, dim: int, edit: Editor) -> SSAValue:
+    """The size of a dimension as a value."""
+    found = size(value, dim, edit)
+    return found if found is not None else edit.add(tensor.DimOp, (value, edit.index(dim)), INDEX)
+
+
 def _slice_size(op: tensor.ExtractSliceOp, dim: int) -> SSAValue | None:
     sizes = integers(op, "static_sizes")
     if len(sizes) != len(shape_of(op.results[0])):
@@ -220,21 +226,27 @@ def _groups(fine: Sequence[int], coarse: Sequence[int]) -> Groups:
 
 
 def collapse(value: SSAValue, groups: Groups, shape: Sequence[int], edit: Editor) -> SSAValue:
-    """A collapse_shape to a static shape."""
+    """A collapse_shape."""
     assert isinstance(value.type, TensorType)
     type = TensorType(value.type.element_type, list(shape))
     return edit.add(tensor.CollapseShapeOp, (value,), type, {"reassociation": reassociation(groups)})
 
 
 def expand(value: SSAValue, groups: Groups, shape: Sequence[int], edit: Editor) -> SSAValue:
-    """An expand_shape to a static shape."""
+    """An expand_shape. A dynamic size must be alone in its group."""
     assert isinstance(value.type, TensorType)
     type = TensorType(value.type.element_type, list(shape))
+    dynamic = [
+        dynamic_size(value, number, edit)
+        for number, group in enumerate(groups)
+        for d in group
+        if shape[d] == DYNAMIC_INDEX
+    ]
     properties = {
         "reassociation": reassociation(groups),
         "static_output_shape": DenseArrayBase.from_list(i64, list(shape)),
     }
-    return edit.add(tensor.ExpandShapeOp, (value,), type, properties)
+    return edit.add(tensor.ExpandShapeOp, (value, *dynamic), type, properties)
 
 
 def reshape(op: Operation, edit: Editor) -> Replacement | None:

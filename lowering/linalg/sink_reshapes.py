@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects import tensor
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, TensorType
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
@@ -59,14 +59,21 @@ def candidate(op: GenericOp) -> tuple[int, Operation] | None:
         return None
     for index, operand in enumerate(structure.inputs(op)):
         owner = operand.owner
-        if not isinstance(owner, RESHAPES) or not is_static(operand) or operand.uses.get_length() != 1:
+        if not isinstance(owner, RESHAPES) or operand.uses.get_length() != 1 or not keeps_dynamic(owner):
             continue
         source = owner._operands[0]
         makes = isinstance(source.owner, GenericOp) and source.owner.parent is op.parent
         alone = source.uses.get_length() == 1
-        if makes and alone and is_static(source) and is_identity(op.indexing_maps.data[index].data):
+        if makes and alone and is_identity(op.indexing_maps.data[index].data):
             return index, owner
     return None
+
+
+def keeps_dynamic(reshape: Operation) -> bool:
+    """Whether dynamic sizes stay dimensions of their own."""
+    finer = reshape._operands[0] if isinstance(reshape, tensor.CollapseShapeOp) else reshape.results[0]
+    shape = shape_of(finer)
+    return all(len(group) == 1 or all(shape[d] != DYNAMIC_INDEX for d in group) for group in groups_of(reshape))
 
 
 def moved(op: GenericOp, reshape: Operation, edit: Editor) -> list[SSAValue] | None:
@@ -155,9 +162,10 @@ def _view(operand: SSAValue, groups: Groups, shape: Sequence[int], finer: bool, 
     owner = operand.owner
     if isinstance(owner, tensor.EmptyOp):
         assert isinstance(operand.type, TensorType)
-        return edit.add(tensor.EmptyOp, (), TensorType(operand.type.element_type, list(shape)))
+        return edit.add(tensor.EmptyOp, owner._operands, TensorType(operand.type.element_type, list(shape)))
     if isinstance(owner, RESHAPES) and shape_of(owner._operands[0]) == tuple(shape):
-        return owner._operands[0]
+        if is_static(operand) or groups_of(owner) == groups:
+            return owner._operands[0]
     return (expand if finer else collapse)(operand, groups, shape, edit)
 
 
@@ -240,10 +248,10 @@ class SinkReshapes(Pass):
             op = following
 
     def _op(self, op: GenericOp) -> None:
-        if not all(_is_tensor(operand) and is_static(operand) for operand in op._operands):
+        if not all(_is_tensor(operand) for operand in op._operands):
             return
         ones = unit_loops(op)
-        if ones:
+        if ones and all(is_static(operand) for operand in op._operands):
             replace(op, without_loops(op, ones, Editor(op)))
             return
         found = candidate(op)

@@ -3,11 +3,6 @@
 Numbers come from the target (vector width, registers, caches, cores) and from static sizes; a size known only at
 run time counts as ASSUMED. Throughputs are those of one core of a present machine at CLOCK; they only have to be
 right within a factor of two or so, since they decide what is worth sharing among threads.
-
-Register tiles: with R vector registers, an `mr x (v vectors)` tile of accumulators needs `mr * v` registers, v
-for a row of B, and one for the broadcast element of A. So mr = (R - v - 1) / v: 6 x 2 vectors with 16 registers,
-14 x 2 with 32; with fewer rows than that the tile gets wider. The same for convolutions, where `ow` columns
-stand for rows and `cob` channel blocks for vectors.
 """
 
 from __future__ import annotations
@@ -31,6 +26,7 @@ from stepwell.dialects.target import Target
 from stepwell.dialects.tile import schedule_of
 from stepwell.lowering.analysis.affine import linear, positions
 from stepwell.lowering.analysis.cost import element_cost
+from stepwell.lowering.analysis.registers import convolution_tile, register_tile
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.structure import DYNAMIC, Contraction, Convolution
 from stepwell.lowering.linalg_to_tile.groups import Group, Kind
@@ -131,41 +127,26 @@ def microseconds(group: Group, target: Target) -> float:
 # Matrix products -----------------------------------------------------------------------------------------------
 
 
-def register_tile(rows: int, columns: int, lanes: int, registers: int) -> tuple[int, int]:
-    """(rows, vectors) of the tile of accumulators for a `rows x columns` result.
-
-    As many accumulators as fit, wide enough that the loads of B and the broadcasts of A stay below the
-    multiply-adds, and with as few idle rows at the end as possible.
-    """
-    widest = max(1, -(-columns // lanes))
-    preferred = 3 if lanes <= 4 and registers >= 32 else 2
-    best = (1, 1)
-    best_score = 0.0
-    for vectors in range(1, min(widest, 6) + 1):
-        limit = max(1, (registers - vectors - 1) // vectors)
-        for height in range(1, min(limit, rows) + 1):
-            useful = rows / (-(-rows // height) * height) * (widest / (-(-widest // vectors) * vectors))
-            # Each step loads `vectors` and broadcasts `height` for `height * vectors` multiply-adds, two of each
-            # a cycle; chains of additions need eight accumulators to be hidden.
-            busy = min(1.0, height * vectors / (height + vectors)) * min(1.0, height * vectors / 8)
-            score = useful * busy * (1.0 if vectors == preferred else 0.97) * (1 + 0.004 * height * vectors)
-            if score > best_score:
-                best, best_score = (height, vectors), score
-    return best
-
-
 def matmul_tile(op: GenericOp, dims: Contraction, target: Target) -> tuple[tuple[str, int], ...]:
-    """mr and nr of a contraction, and whether operands are packed.
+    """mr and nr of a contraction, and pack_b = 0 where B is packed already.
 
-    B is read in rows along n: packed where n is not its innermost dimension, or where so many rows of the result
-    use it that the copy is paid for. A is read in columns of single elements, so its layout matters less.
+    A packed B (see pack-weights) has its columns in panels: the last of several loops of n is one panel wide.
     """
     sizes = known(structure.loop_sizes(op))
     rows = product([sizes[d] for d in dims.m])
-    columns = product([sizes[d] for d in dims.n])
     lanes = compute_lanes(op, target)
-    height, vectors = register_tile(rows, columns, lanes, target.registers)
+    if is_packed(op, dims):
+        panel = sizes[dims.n[-1]]
+        height, vectors = register_tile(rows, panel, lanes, target.registers, exactly=max(1, panel // lanes))
+        return (("mr", height), ("nr", vectors * lanes), ("pack_b", 0))
+    height, vectors = register_tile(rows, product([sizes[d] for d in dims.n]), lanes, target.registers)
     return (("mr", height), ("nr", vectors * lanes))
+
+
+def is_packed(op: GenericOp, dims: Contraction) -> bool:
+    """Whether B lies in panels: columns, depth, and the columns of one panel innermost."""
+    places = positions(op.indexing_maps.data[dims.rhs].data)
+    return places is not None and len(dims.n) > 1 and places[0] == dims.n[-2] and places[-1] == dims.n[-1]
 
 
 # Convolutions --------------------------------------------------------------------------------------------------
@@ -182,23 +163,6 @@ def _convolution(op: GenericOp, dims: Convolution, parallel: int, target: Target
     blocks = sizes[dims.out_channels[0]] if len(dims.out_channels) > 1 else 1
     width, count = convolution_tile(columns, blocks, sizes[dims.out_channels[-1]] // lanes, target.registers)
     return Schedule("conv", (("parallel", parallel), ("ow", width), ("cob", count)))
-
-
-def convolution_tile(columns: int, blocks: int, vectors: int, registers: int) -> tuple[int, int]:
-    """(ow, cob): output columns and channel blocks (of `vectors` vectors) of the tile of accumulators."""
-    best, best_score = (1, 1), 0.0
-    for count in (1, 2, 3, 4):
-        if blocks % count:
-            continue
-        wide = count * max(1, vectors)
-        limit = max(1, (registers - wide - 1) // wide)
-        for width in range(1, min(limit, columns) + 1):
-            useful = columns / (-(-columns // width) * width)
-            busy = min(1.0, width * wide / (width + wide)) * min(1.0, width * wide / 8)
-            score = useful * busy * (1 + 0.004 * width * wide)
-            if score > best_score:
-                best, best_score = (width, count), score
-    return best
 
 
 def is_blocked(op: GenericOp, dims: Convolution, lanes: int) -> bool:

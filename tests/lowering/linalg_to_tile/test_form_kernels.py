@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from stepwell.dialects.tile import KernelOp, LaunchOp
+from stepwell.lowering.analysis.registers import convolution_tile, register_tile
 from stepwell.lowering.linalg.canonicalize import Canonicalize
 from stepwell.lowering.linalg.cse import Cse
 from stepwell.lowering.linalg.dce import Dce
 from stepwell.lowering.linalg.fuse_elementwise import FuseElementwise
 from stepwell.lowering.linalg_to_tile import FormKernels
-from stepwell.lowering.linalg_to_tile.schedule import convolution_tile, register_tile
 
 
 @pytest.fixture
