@@ -33,7 +33,7 @@ from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream import llvm as upstream
 from stepwell.dialects.upstream.core import like
-from stepwell.lowering.loops_to_llvm.builder import NO_PROPERTIES, WRAPS, FunctionLowering, Properties
+from stepwell.lowering.loops_to_llvm.builder import NO_PROPERTIES, WRAPS, FunctionLowering, Properties, predicate
 from stepwell.lowering.loops_to_llvm.types import Size, byte_size, is_bfloat16
 
 Handler = Callable[[FunctionLowering, Operation], None]
@@ -207,10 +207,9 @@ def extended_multiply(extend: type[Operation]) -> Handler:
     return handle
 
 
-def compare(lower: FunctionLowering, predicate: str, left: SSAValue, right: SSAValue) -> SSAValue:
+def compare(lower: FunctionLowering, keyword: str, left: SSAValue, right: SSAValue) -> SSAValue:
     """icmp on scalars or vectors."""
-    number = llvm.ICmpPredicateFlag(predicate).to_int()
-    return lower.emit(llvm.ICmpOp, (left, right), like(left.type, i1), {"predicate": IntegerAttr(number, i64)})
+    return lower.emit(llvm.ICmpOp, (left, right), like(left.type, i1), predicate(keyword))
 
 
 def comparison(kind: type[Operation]) -> Handler:
@@ -276,7 +275,7 @@ def fused_multiply_add(lower: FunctionLowering, op: Operation) -> None:
     lower.values[op.results[0]] = value
 
 
-def classify(predicate: str, magnitude: float | None) -> Handler:
+def classify(keyword: str, magnitude: float | None) -> Handler:
     """math.isnan (x is unordered with itself), isinf and isfinite (|x| against infinity)."""
 
     def handle(lower: FunctionLowering, op: Operation) -> None:
@@ -286,7 +285,7 @@ def classify(predicate: str, magnitude: float | None) -> Handler:
         if magnitude is not None:
             value = lower.emit(llvm.FAbsOp, (value,), value.type, STRICT_PROPERTIES)
             other = splat(lower, magnitude, value.type)
-        number = llvm.FCmpPredicateFlag(predicate).to_int()
+        number = llvm.FCmpPredicateFlag(keyword).to_int()
         properties = {"predicate": IntegerAttr(number, i64), "fastmathFlags": STRICT}
         lower.values[op.results[0]] = lower.emit(upstream.FCmpOp, (value, other), like(value.type, i1), properties)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from xdsl.dialects import llvm
@@ -40,6 +41,37 @@ WRAPS: Properties = {"overflowFlags": IntegerAttr(0, i32)}
 DYNAMIC_GEP = DenseArrayBase.from_list(i32, [llvm.GEP_USE_SSA_VAL])
 GEP_FLAGS = IntegerAttr(0, i32)
 INBOUNDS = UnitAttr()
+
+
+# Making an attribute costs as much as making an op, so the frequent ones are made once.
+
+
+@cache
+def integer_attribute(value: int, bits: int) -> IntegerAttr[IntegerType]:
+    """An integer as an attribute of type i<bits>."""
+    return IntegerAttr(value, bits)
+
+
+@cache
+def segments(*sizes: int) -> DenseArrayBase[IntegerType]:
+    """The sizes of operand groups."""
+    return DenseArrayBase.from_list(i32, sizes)
+
+
+@cache
+def access_properties(alignment: int) -> Properties:
+    """The properties of a plain load or store."""
+    return {"alignment": IntegerAttr(alignment, i64), "ordering": PLAIN}
+
+
+@cache
+def predicate(keyword: str) -> Properties:
+    """The property of an icmp, by LLVM's keyword (`slt`)."""
+    return {"predicate": IntegerAttr(llvm.ICmpPredicateFlag(keyword).to_int(), i64)}
+
+
+PLAIN = IntegerAttr(0, i64)
+"""llvm.AtomicOrdering of an access that is not atomic."""
 NO_BUNDLES: Properties = {
     "op_bundle_sizes": DenseArrayBase.from_list(i32, ()),
     "CConv": llvm.CallingConventionAttr("ccc"),
@@ -153,11 +185,10 @@ class FunctionLowering:
         else_arguments: Sequence[SSAValue] = (),
     ) -> None:
         """Jump on a condition; the current place becomes dead."""
-        segments = DenseArrayBase.from_list(i32, (1, len(then_arguments), len(else_arguments)))
         self.build(
             llvm.CondBrOp,
             (condition, *then_arguments, *else_arguments),
-            properties={"operandSegmentSizes": segments},
+            properties={"operandSegmentSizes": segments(1, len(then_arguments), len(else_arguments))},
             successors=(then, otherwise),
         )
         self.block = None
@@ -167,7 +198,7 @@ class FunctionLowering:
         properties = {
             **NO_BUNDLES,
             "callee": self.module.symbol(name),
-            "operandSegmentSizes": DenseArrayBase.from_list(i32, (len(arguments), 0)),
+            "operandSegmentSizes": segments(len(arguments), 0),
         }
         op = self.build(llvm.CallOp, arguments, () if result is None else (result,), properties)
         return op.results[0] if op.results else None
@@ -188,7 +219,7 @@ class FunctionLowering:
         """An integer constant."""
         if not isinstance(kind, IntegerType):
             raise UnsupportedError(f"an integer constant of type {kind}")
-        return self.constant(kind, IntegerAttr(value, kind), value)
+        return self.constant(kind, integer_attribute(value, kind.width.data), value)
 
     def number(self, value: float, kind: Attribute) -> SSAValue:
         """A float constant."""
@@ -270,10 +301,9 @@ class FunctionLowering:
             result = self.multiply(result, size)
         return result
 
-    def compare(self, predicate: str, left: SSAValue, right: SSAValue) -> SSAValue:
+    def compare(self, keyword: str, left: SSAValue, right: SSAValue) -> SSAValue:
         """icmp by LLVM's keyword (`slt`)."""
-        number = llvm.ICmpPredicateFlag(predicate).to_int()
-        return self.emit(llvm.ICmpOp, (left, right), i1, {"predicate": IntegerAttr(number, i64)})
+        return self.emit(llvm.ICmpOp, (left, right), i1, predicate(keyword))
 
     # ------ memory
 
@@ -281,25 +311,29 @@ class FunctionLowering:
         """The address `count` elements of a type after `pointer`."""
         if isinstance(count, SSAValue):
             root, constant = self._sums.get(count, (count, 0))
-            properties = {
-                "elem_type": element,
-                "rawConstantIndices": DYNAMIC_GEP,
-                "noWrapFlags": GEP_FLAGS,
-                "inbounds": INBOUNDS,
-            }
-            pointer = self.once(upstream.GEPOp, (pointer, root), POINTER, properties, element)
+            pointer = self._element(pointer, root, element)
             count = constant
         if count == 0:
             return pointer
+        if not -(2**31) < count < 2**31:
+            return self._element(pointer, self.integer(count), element)
         properties = {
             "elem_type": element,
-            "rawConstantIndices": DenseArrayBase.from_list(i32, [count]) if -(2**31) < count < 2**31 else DYNAMIC_GEP,
+            "rawConstantIndices": segments(count),
             "noWrapFlags": GEP_FLAGS,
             "inbounds": INBOUNDS,
         }
-        if -(2**31) < count < 2**31:
-            return self.once(upstream.GEPOp, (pointer,), POINTER, properties, (element, count))
-        return self.once(upstream.GEPOp, (pointer, self.integer(count)), POINTER, properties, element)
+        return self.once(upstream.GEPOp, (pointer,), POINTER, properties, (id(element), count))
+
+    def _element(self, pointer: SSAValue, index: SSAValue, element: Attribute) -> SSAValue:
+        """The address of an element whose number is an SSA value."""
+        properties = {
+            "elem_type": element,
+            "rawConstantIndices": DYNAMIC_GEP,
+            "noWrapFlags": GEP_FLAGS,
+            "inbounds": INBOUNDS,
+        }
+        return self.once(upstream.GEPOp, (pointer, index), POINTER, properties, id(element))
 
     def address(self, buffer: Buffer, indices: Sequence[SSAValue]) -> SSAValue:
         """The address of one element. Terms known now end in one constant, so that neighbours share the rest."""
@@ -321,14 +355,11 @@ class FunctionLowering:
 
     def load(self, pointer: SSAValue, kind: Attribute, alignment: int) -> SSAValue:
         """Read an llvm type."""
-        properties = {"alignment": IntegerAttr(alignment, i64), "ordering": PLAIN}
-        return self.emit(llvm.LoadOp, (pointer,), kind, properties)
+        return self.emit(llvm.LoadOp, (pointer,), kind, access_properties(alignment))
 
     def store(self, value: SSAValue, pointer: SSAValue, alignment: int) -> None:
         """Write an llvm value."""
-        self.build(
-            upstream.StoreOp, (value, pointer), (), {"alignment": IntegerAttr(alignment, i64), "ordering": PLAIN}
-        )
+        self.build(upstream.StoreOp, (value, pointer), (), access_properties(alignment))
 
     # ------ memrefs as several values
 
@@ -375,7 +406,3 @@ class FunctionLowering:
             if number < len(sizes):
                 step = self.multiply(step, size)
         return tuple(reversed(strides))
-
-
-PLAIN = IntegerAttr(0, i64)
-"""llvm.AtomicOrdering of an access that is not atomic."""

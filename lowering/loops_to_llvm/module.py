@@ -41,6 +41,7 @@ from stepwell.lowering.loops_to_llvm.frame import HEADER, SLOT, FrameBuilder
 from stepwell.lowering.loops_to_llvm.types import POINTER, Size, TypeTable, dynamic_parts, strides_of
 
 UNIT = UnitAttr()
+INPLACE = ("inplace", "host.inplace")
 LEAVING = (host.RaiseOp, host.AllocOp, host.ReserveOp)
 DTYPES = {
     "i1": "bool", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "index": "int64",
@@ -136,8 +137,7 @@ class ModuleLowering:
         self.callees = {op.sym_name.data: op for op in functions}
         if entry not in self.callees:
             raise UnsupportedError(f"the module has no function @{entry}")
-        self.leaving = leaving_functions(functions)
-        inplace = inplace_functions(functions)
+        self.leaving, inplace = survey(functions)
         tables = [
             memory.lower_global(op, self.types) for op in module.body.block.ops if isinstance(op, memref.GlobalOp)
         ]
@@ -290,34 +290,27 @@ def called(op: Operation) -> str:
     return cast("SymbolRefAttr", op.properties["callee"]).root_reference.data
 
 
-def leaving_functions(functions: Sequence[func.FuncOp]) -> set[str]:
-    """Which functions may end with a status: they raise or allocate, or call one that does."""
-    found: set[str] = set()
+def survey(functions: Sequence[func.FuncOp]) -> tuple[set[str], set[str]]:
+    """In one walk: which functions may end with a status, and whose arguments may overlap.
+
+    The first raise or allocate, or call one that does; the second are marked `inplace`, or a call of them is.
+    """
+    leaving: set[str] = set()
+    inplace = {f.sym_name.data for f in functions if any(mark in f.attributes for mark in INPLACE)}
     calls: dict[str, set[str]] = {}
     for function in functions:
         name = function.sym_name.data
         calls[name] = set()
         for op in function.walk():
-            if isinstance(op, LEAVING):
-                found.add(name)
-            elif isinstance(op, func.CallOp):
+            if isinstance(op, func.CallOp):
                 calls[name].add(called(op))
-    while True:
-        more = {name for name, callees in calls.items() if callees & found} - found
-        if not more:
-            return found
-        found |= more
-
-
-def inplace_functions(functions: Sequence[func.FuncOp]) -> set[str]:
-    """Functions whose arguments may overlap: so marked (`inplace`) themselves or at a call."""
-    marks = ("inplace", "host.inplace")
-    found = {f.sym_name.data for f in functions if any(mark in f.attributes for mark in marks)}
-    for function in functions:
-        for op in function.walk():
-            if isinstance(op, func.CallOp) and any(mark in op.attributes for mark in marks):
-                found.add(called(op))
-    return found
+                if any(mark in op.attributes for mark in INPLACE):
+                    inplace.add(called(op))
+            elif isinstance(op, LEAVING):
+                leaving.add(name)
+    while more := {name for name, callees in calls.items() if callees & leaving} - leaving:
+        leaving |= more
+    return leaving, inplace
 
 
 def lower_call(lower: FunctionLowering, op: Operation) -> None:
