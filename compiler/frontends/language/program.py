@@ -18,20 +18,30 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr, UnitAttr
 from xdsl.ir import Attribute, Block, Operation, Region
 
 # The modules below register how each construct is lowered.
-from stepwell.compiler.frontends.language import calls, displays, exits, loops, statements, subscripts
+from stepwell.compiler.frontends.language import (
+    attributes,
+    calls,
+    conditions,
+    displays,
+    exits,
+    loops,
+    operators,
+    statements,
+    subscripts,
+)
 from stepwell.compiler.frontends.language.bindings import Scope, Value
 from stepwell.compiler.frontends.language.functions import Signature, signature_of
 from stepwell.compiler.frontends.language.lowering import Lowering
 from stepwell.compiler.frontends.language.object_graph import ObjectGraph
+from stepwell.compiler.frontends.language.resources import Names, names_of
 from stepwell.compiler.frontends.language.static_types import NONE, Type, class_type
 from stepwell.compiler.objects import ScriptClass, ScriptFunction, ScriptObject
-from stepwell.compiler.resources import Names, names_of
 from stepwell.dialects.diagnostics import CompileError
 from stepwell.dialects.torch import operations, ops
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_RULES = (calls, displays, loops, statements, subscripts)
+_RULES = (attributes, calls, conditions, displays, loops, operators, statements, subscripts)
 
 
 class Resources(dict[str, Array]):
@@ -66,15 +76,6 @@ class RawProgram:
     root: ScriptObject | ScriptFunction
     entries: dict[str, Entry]
     classes: dict[str, ScriptClass] = field(default_factory=dict)
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """The symbol of each entry."""
-        return {name: entry.symbol for name, entry in self.entries.items()}
-
-    def create(self, class_name: str) -> ScriptObject:
-        """A new object of a class of the program, its attributes unset."""
-        return ScriptObject(self.classes[class_name])
 
 
 @dataclass
