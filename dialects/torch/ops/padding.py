@@ -69,7 +69,7 @@ class ConstantPadNd:
         if all(w == (0, 0) for w in widths):
             return x
         number = value if isinstance(value, (int, float)) else b.scalar(value, out.dtype)
-        return b.pad(x, [p for p, _ in widths], [q for _, q in widths], number)
+        return b.refine(b.pad(x, [p for p, _ in widths], [q for _, q in widths], number), out.sizes)
 
 
 # ------ the tensor's own elements
