@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from xdsl.dialects.builtin import StringAttr
 from xdsl.ir import Attribute
 
 from stepwell.compiler.frontends.language.bindings import Items, Value, is_empty_list
@@ -30,6 +31,7 @@ from stepwell.compiler.frontends.language.static_types import (
     type_from_ir,
 )
 from stepwell.dialects.diagnostics import CompileError
+from stepwell.dialects.torch import operations
 from stepwell.dialects.torch import schema as schemas
 from stepwell.dialects.torch.declare import OPS, Declaration
 from stepwell.dialects.torch.resolve import Match, NoMatch, formal_type, match, resolve
@@ -48,6 +50,8 @@ def call_op(
     values, named = _unwrap_enums(values), {k: _unwrap_enum(v) for k, v in named.items()}
     if name in _STORES and values and values[0].type.kind == "List":
         values = _stored(f, name, values)
+    if not OPS.overloads(name) and not f.environment.python:
+        return _unknown(f, name, [*values, *named.values()])
     found = choose(f, name, values, named)
     if isinstance(found, Match):
         schema = found.declaration.schema
@@ -58,6 +62,14 @@ def call_op(
 
         return call_function(f, replacement, values, named)
     return found
+
+
+def _unknown(f: Lowering, name: str, values: Sequence[Value]) -> Value:
+    """An op of an archive that is not declared: refused where it is reached, as models call many that they never
+    reach (nested tensors in transformers). Such an op is taken to give a tensor.
+    """
+    text = StringAttr(f"torch.{name.replace('::', '.')}")
+    return f.make(operations.Operator, [v.ssa for v in values], TENSOR, {"name": text})
 
 
 def choose(f: Lowering, name: str, values: list[Value], named: dict[str, Value]) -> Any:

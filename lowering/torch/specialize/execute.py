@@ -107,7 +107,7 @@ class Executor:
                 return handler(self, op, path)
             declaration = declaration_of(op)
             if declaration is None:
-                raise UnsupportedError(f"{op.name} has no meaning here")
+                return _missing(op, path)
             results = calls.run_declared(self, declaration, [path.env[v] for v in op.operands], path)
             bind(path, op, results)
             return [path]
@@ -126,6 +126,16 @@ class Executor:
                 path.env[result] = value
             path.builder.location = op.location
         return [path for path, _ in leaves]
+
+
+def _missing(op: Operation, path: Path) -> list[Path]:
+    """An op that is not declared: an error now, or where a branch that run time decides would reach it."""
+    name = op.operator.removeprefix("torch.").replace(".", "::", 1) if isinstance(op, operations.Operator) else op.name
+    message, help_ = f"there is no op {name}", "docs/adding_an_op.md shows how to declare one, in a file of your own"
+    if path.builder.parent is None:
+        raise UnsupportedError(message, help=help_)
+    emit_raise(path, f"{message} ({help_})", "builtins.NotImplementedError")
+    return []
 
 
 _TERMINATORS = (func.ReturnOp, operations.IfYield, operations.LoopCondition)
