@@ -40,7 +40,7 @@ from xdsl.ir import Operation
 from xdsl.utils.exceptions import VerifyException
 
 from stepwell.dialects.dtypes import DType
-from stepwell.dialects.torch.operations import Operator, TorchOperation
+from stepwell.dialects.torch.operations import FormatText, Operator, TorchOperation
 from stepwell.dialects.torch.schema import Argument, Schema, parse_schema
 from stepwell.dialects.torch.sizes import Dim, Size
 from stepwell.dialects.torch.torch_mlir_names import torch_mlir_names
@@ -374,6 +374,8 @@ def declaration_of(operation: Operation) -> Declaration | None:
     """The declaration behind an operation, whichever form it has; None for prim's own operations."""
     if isinstance(operation, DeclaredOperation):
         return operation.declaration
+    if isinstance(operation, FormatText):
+        return OPS.find("aten::format")
     if isinstance(operation, Operator):
         namespace, _, rest = operation.operator.removeprefix("torch.").partition(".")
         return OPS.find(f"{namespace}::{rest}")

@@ -699,6 +699,16 @@ class CreateObject(TorchOperation):
 
     name = "torch.prim.CreateObject"
 
+    def print(self, printer: Printer) -> None:
+        _print_attributes(self, printer)
+        printer.print_string(" ")
+        printer.print_attribute(self.results[0].type)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> Self:
+        attributes = parser.parse_optional_attr_dict()
+        return cls.create(result_types=[parser.parse_type()], attributes=attributes)
+
 
 def _print_subscript(op: Operation, printer: Printer) -> None:
     printer.print_string(" ")

@@ -19,6 +19,7 @@ from stepwell.compiler.frontends.language.functions import (
 from stepwell.compiler.frontends.language.lowering import Lowering, expression_rule
 from stepwell.compiler.frontends.language.names import Builtin, Literal, Namespace, OpName
 from stepwell.compiler.frontends.language.ops import call_op, has_op
+from stepwell.compiler.frontends.language.statements import raise_exception
 from stepwell.compiler.frontends.language.static_types import (
     BOOL,
     FLOAT,
@@ -28,7 +29,6 @@ from stepwell.compiler.frontends.language.static_types import (
     Type,
     list_of,
 )
-from stepwell.compiler.frontends.language.statements import raise_exception
 from stepwell.compiler.objects import Device, ScriptClass, ScriptFunction
 from stepwell.dialects import dtypes
 

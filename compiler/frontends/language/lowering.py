@@ -149,8 +149,10 @@ class Lowering:
         self, declaration: Declaration, operands: Sequence[SSAValue], result_types: Sequence[Attribute]
     ) -> Sequence[SSAValue]:
         """Append the operation of a declaration; gives its results."""
-        if declaration.torch_mlir:
-            created: Operation = operation_class(declaration).create(operands=operands, result_types=result_types)
+        if declaration.schema.qualified_name == "aten::format":
+            created: Operation = operations.FormatText.create(operands=operands, result_types=result_types)
+        elif declaration.torch_mlir:
+            created = operation_class(declaration).create(operands=operands, result_types=result_types)
         else:
             name = StringAttr(declaration.schema.operation_name)
             created = operations.Operator.create(

@@ -1,4 +1,4 @@
-"""Names of the arrays of a program, the same with the front end and without it.
+"""Names of the arrays of a program.
 
 A tensor of an object is called by the path to it ("encoder.0.weight"), the first path where several lead there;
 one of an archive's code by its name there ("CONSTANTS.c0").
@@ -73,7 +73,3 @@ def _arrays(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Array]
     for key, inner in parts.items():
         yield from _arrays(inner, f"{path}.{key}" if path else str(key), seen)
 
-
-def named_arrays(method: Any) -> Mapping[str, Array]:
-    """The arrays of a method's program by name; `method` has an owner (or None) and a function."""
-    return names_of(method.owner if method.owner is not None else method.function).by_name
