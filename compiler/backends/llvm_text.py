@@ -125,7 +125,9 @@ class _ModuleText:
     def group(self, op: llvm.FuncOp) -> str:
         """A function's attributes as a numbered group."""
         parts = []
-        for item in op.passthrough.data if op.passthrough is not None else ():
+        # Read from text, it is an attribute; built, a property.
+        given = op.passthrough or cast("ArrayAttr[Attribute] | None", op.attributes.get("passthrough"))
+        for item in given.data if given is not None else ():
             if isinstance(item, StringAttr):
                 parts.append(item.data)
             else:
