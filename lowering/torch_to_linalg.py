@@ -9,6 +9,7 @@ run-time lists       host.list_*
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,10 +36,10 @@ from stepwell.dialects.torch.builder import coerce
 from stepwell.dialects.torch.declare import Declaration, ScalarInfo, declaration_of
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor, tensor_type
 from stepwell.dialects.torch.scalar import INDEX, Scalar
-from stepwell.dialects.torch.sizes import Dim, Symbol
+from stepwell.dialects.torch.sizes import Dim, Size, Symbol, substitute
 from stepwell.dialects.upstream import core
 from stepwell.lowering.pass_ import Pass
-from stepwell.lowering.torch.walk import bound_sizes, info_of_type
+from stepwell.lowering.torch.walk import bound_sizes, infer_assuming, info_of_type
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class _Lowering:
             return
         formals = declaration.schema.arguments
         arguments = [coerce(a, f.type) for a, f in zip(arguments, formals, strict=True)]
-        inferred = declaration.infer(*(facts(a) for a in arguments))
+        inferred, arguments = infer_assuming(declaration, arguments, facts, refined)
         if isinstance(inferred, (int, float, str, Dim)) or inferred is None:
             # Known, or a symbolic int: nothing to compute until somebody needs its value.
             self.values[op.results[0]] = inferred
@@ -172,6 +173,17 @@ def facts(value: Any) -> Any:
         return ScalarInfo("bool" if value.dtype is dtypes.bool_ else "float")
     if isinstance(value, list):
         return [facts(v) for v in value]
+    return value
+
+
+def refined(value: Any, equal: Mapping[Symbol, Size]) -> Any:
+    """A lowered value with symbols replaced by what they equal."""
+    if isinstance(value, Tensor):
+        return Tensor(value.value, tuple(substitute(s, equal) for s in value.sizes), value.dtype)
+    if isinstance(value, Dim):
+        return substitute(value, equal)
+    if isinstance(value, list):
+        return [refined(v, equal) for v in value]
     return value
 
 

@@ -129,7 +129,7 @@ class TorchBuilder:
         formals = [a.type for a in declaration.schema.arguments]
         formals += [Type("Any")] * (len(arguments) - len(formals) if declaration.schema.variadic else 0)
         arguments = [coerce(a, t) for a, t in zip(arguments, formals, strict=True)]
-        inferred = declaration.infer(*(facts(a) for a in arguments))
+        inferred, arguments = self.infer(declaration, arguments)
         if _folds(declaration, inferred):
             return inferred
         operands = [self.materialize(a, t) for a, t in zip(arguments, formals, strict=True)]
@@ -138,6 +138,10 @@ class TorchBuilder:
         results = self.append(declaration, operands, [self._result_type(i) for i in infos])
         values = [self._wrap(r, i) for r, i in zip(results, infos, strict=True)]
         return tuple(values) if several else values[0] if values else None
+
+    def infer(self, declaration: Declaration, arguments: list[Any]) -> tuple[Any, list[Any]]:
+        """The shape rule's result, and the arguments that it was run on."""
+        return declaration.infer(*(facts(a) for a in arguments)), arguments
 
     def append(
         self, declaration: Declaration, operands: Sequence[SSAValue], result_types: Sequence[Attribute]

@@ -312,5 +312,19 @@ def _evaluate_atom(atom: Atom, of_symbol: Callable[[Symbol], Size]) -> Size:
     return maximum(left, right) if atom.operator == "max" else minimum(left, right)
 
 
+def isolate(a: Size, b: Size) -> tuple[Symbol, Size] | None:
+    """What a == b says of one symbol: the symbol and what it equals; None where no symbol stands alone."""
+    difference = a - b
+    if isinstance(difference, int):
+        return None
+    for monomial, coefficient in difference.terms:
+        if len(monomial) == 1 and isinstance(monomial[0], Symbol) and abs(coefficient) == 1:
+            symbol = monomial[0]
+            rest = substitute(difference, {symbol: 0})
+            if not isinstance(rest, Dim) or symbol not in rest.symbols():
+                return symbol, -rest if coefficient == 1 else rest
+    return None
+
+
 def is_static(sizes: Iterable[Size]) -> bool:
     return all(isinstance(s, int) for s in sizes)

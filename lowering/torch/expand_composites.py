@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +12,11 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from stepwell.dialects.torch import operations, types
-from stepwell.dialects.torch.builder import TorchBuilder, Value, coerce
-from stepwell.dialects.torch.declare import Declaration, ScalarInfo, declaration_of
-from stepwell.dialects.torch.sizes import Dim, Symbol
+from stepwell.dialects.torch.builder import TorchBuilder, Value, coerce, facts
+from stepwell.dialects.torch.declare import Declaration, ScalarInfo, TensorInfo, declaration_of
+from stepwell.dialects.torch.sizes import Dim, Size, Symbol, substitute
 from stepwell.lowering.pass_ import Pass
-from stepwell.lowering.torch.walk import bound_sizes, info_of_type
+from stepwell.lowering.torch.walk import bound_sizes, infer_assuming, info_of_type
 
 _SCALARS = {types.FLOAT: "float", types.BOOL: "bool", types.STRING: "str"}
 
@@ -59,7 +60,7 @@ class _Rebuild:
             self._operation(builder, op)
 
     def _operation(self, builder: TorchBuilder, op: Operation) -> None:
-        declaration = declaration_of(op)
+        declaration = None if isinstance(op, operations.FormatText) else declaration_of(op)
         if declaration is not None and not any(isinstance(v.type, types.ListType) for v in op.results):
             self._declared(builder, op, declaration)
         elif isinstance(op, operations._Constant):
@@ -143,6 +144,17 @@ def _typed(builder: TorchBuilder, value: Any, old: SSAValue) -> SSAValue:
     return builder.materialize(value)
 
 
+def refined(value: Any, equal: Mapping[Symbol, Size]) -> Any:
+    """A builder-side value with symbols replaced by what they equal."""
+    if isinstance(value, Value) and isinstance(value.info, TensorInfo):
+        return Value(value.ssa, value.info.with_sizes(substitute(s, equal) for s in value.sizes))
+    if isinstance(value, Dim):
+        return substitute(value, equal)
+    if isinstance(value, list):
+        return [refined(v, equal) for v in value]
+    return value
+
+
 def wrap(builder: TorchBuilder, value: SSAValue) -> Any:
     """A value of the contract whose facts are those of its type."""
     type_ = value.type
@@ -159,7 +171,13 @@ def wrap(builder: TorchBuilder, value: SSAValue) -> Any:
 
 
 class ExpandingBuilder(TorchBuilder):
-    """A builder that never emits a composite op: it runs its expansion instead."""
+    """A builder that never emits a composite op: it runs its expansion instead.
+
+    The specializer has checked every size that must equal another one, so sizes that a rule asks about are equal.
+    """
+
+    def infer(self, declaration: Declaration, arguments: list[Any]) -> tuple[Any, list[Any]]:
+        return infer_assuming(declaration, arguments, facts, refined)
 
     def emit(self, declaration: Declaration, arguments: Any) -> Any:
         if declaration.expand is None:

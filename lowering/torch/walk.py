@@ -7,7 +7,7 @@ and from results whose sizes no rule gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xdsl.dialects.builtin import AffineMapAttr
@@ -21,8 +21,10 @@ from xdsl.ir.affine import (
 )
 
 from stepwell.dialects.torch import operations, types
-from stepwell.dialects.torch.declare import TensorInfo
-from stepwell.dialects.torch.sizes import Dim, Size, Symbol
+from stepwell.dialects.torch.declare import Declaration, TensorInfo, Undecided
+from stepwell.dialects.torch.sizes import Dim, Size, Symbol, isolate
+
+MOST_QUESTIONS = 16
 
 
 def info_of_type(type_: types.ValueTensorType, name: str = "s") -> tuple[TensorInfo, list[tuple[int, Symbol]]]:
@@ -68,5 +70,23 @@ def size_of_expression(expression: AffineExpr, symbols: list[Symbol]) -> Size:
     raise TypeError(f"{expression} is no size")
 
 
-Known = dict[SSAValue, Any]
-"""What is known of every value: TensorInfo or a rule's view of a scalar, by value."""
+def infer_assuming(
+    declaration: Declaration,
+    arguments: list[Any],
+    facts: Callable[[Any], Any],
+    refined: Callable[[Any, Mapping[Symbol, Size]], Any],
+) -> tuple[Any, list[Any]]:
+    """Run a shape rule below the specializer, which has put a check wherever sizes must be equal.
+
+    Symbols that were named anew since then are taken for equal where the rule asks; gives the rule's result and
+    the arguments with one symbol in the other's place.
+    """
+    for _ in range(MOST_QUESTIONS):
+        try:
+            return declaration.infer(*map(facts, arguments)), arguments
+        except Undecided as question:
+            found = isolate(question.left, question.right)
+            if found is None:
+                raise
+            arguments = [refined(a, {found[0]: found[1]}) for a in arguments]
+    raise TypeError(f"{declaration.schema.qualified_name}: sizes that do not settle")

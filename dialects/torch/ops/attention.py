@@ -252,3 +252,18 @@ class TransformerEncoderLayer:
         src = norm(b.add(src, attention(src)), nw1, nb1)
         src = norm(b.add(src, feed(src)), nw2, nb2)
         return src
+
+
+def _nested(*_: Any) -> Any:
+    raise UnsupportedError("nested tensors are not supported", help="pass a padded batch and a mask instead")
+
+
+for _schema in (
+    "aten::_nested_tensor_from_mask_left_aligned(Tensor t, Tensor mask) -> bool",
+    "aten::_nested_tensor_from_mask(Tensor t, Tensor mask, bool mask_check=True) -> Tensor",
+    "aten::to_padded_tensor(Tensor self, float padding, SymInt[]? output_size=None) -> Tensor",
+):
+    # Scripted transformers mention these on a path that ordinary tensors never take.
+    op(_schema, torch_mlir=False, evaluate_only=True)(
+        type("Nested", (), {"__doc__": "Nested tensors: refused.", "infer": staticmethod(_nested), "reference": staticmethod(_nested)})
+    )

@@ -16,7 +16,7 @@ from xdsl.ir import Block, Operation, Region
 
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value
-from stepwell.dialects.torch.sizes import INFINITY, Dim, Size, Symbol, bounds, substitute
+from stepwell.dialects.torch.sizes import INFINITY, Dim, Size, Symbol, bounds, isolate
 from stepwell.lowering.torch.specialize.join import join_split
 from stepwell.lowering.torch.specialize.loop_state import LoopState
 from stepwell.lowering.torch.specialize.values import (
@@ -289,20 +289,9 @@ def learn_equal(path: Path, a: Size, b: Size) -> None:
     """Record a == b as a replacement of one symbol, if one can be isolated."""
     from stepwell.lowering.torch.specialize.tensors import resolve
 
-    difference = resolve(path, a) - resolve(path, b)
-    if isinstance(difference, int):
-        return
-    for monomial, coefficient in difference.terms:
-        if len(monomial) == 1 and isinstance(monomial[0], Symbol) and abs(coefficient) == 1:
-            symbol = monomial[0]
-            rest = substitute(difference, {symbol: 0})
-            if symbol not in _symbols(rest):
-                path.facts[symbol] = -rest if coefficient == 1 else rest
-                return
-
-
-def _symbols(size: Size) -> list[Symbol]:
-    return size.symbols() if isinstance(size, Dim) else []
+    found = isolate(resolve(path, a), resolve(path, b))
+    if found is not None:
+        path.facts[found[0]] = found[1]
 
 
 def at_least_one(path: Path, trips: Size) -> bool | Value:

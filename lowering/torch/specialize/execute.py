@@ -19,13 +19,13 @@ from xdsl.dialects.builtin import (
     SymbolRefAttr,
     TensorType,
 )
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Block, Operation, Region, SSAValue
 
 from stepwell.dialects import dtypes
 from stepwell.dialects.diagnostics import CompileError, UnsupportedError
 from stepwell.dialects.torch import operations, types
-from stepwell.dialects.torch.builder import Value, vtensor_of
-from stepwell.dialects.torch.declare import RuntimeFault, TensorInfo, declaration_of
+from stepwell.dialects.torch.builder import TorchBuilder, Value, vtensor_of
+from stepwell.dialects.torch.declare import RuntimeFault, TensorInfo, Undecided, declaration_of
 from stepwell.lowering.torch.specialize import calls
 from stepwell.lowering.torch.specialize.control import Control, Leaf
 from stepwell.lowering.torch.specialize.source import source_location
@@ -41,6 +41,9 @@ from stepwell.lowering.torch.specialize.values import (
     new_list,
     new_tensor,
 )
+
+MOST_CHECKS = 16
+"""Pairs of sizes that one operation may need to be equal."""
 
 DEEPEST_CALL = 200
 """Calls nested deeper than this are taken for endless recursion."""
@@ -100,6 +103,14 @@ class Executor:
 
     def run(self, op: Operation, path: Path) -> list[Path]:
         """Execute one operation on one path; several paths (or none) may come back."""
+        for _ in range(MOST_CHECKS):
+            try:
+                return self._run(op, path)
+            except Undecided as question:
+                check_equal(path, question)
+        raise CannotSpecialize(f"{op.name} depends on more than {MOST_CHECKS} pairs of sizes being equal")
+
+    def _run(self, op: Operation, path: Path) -> list[Path]:
         path.builder.location = op.location
         handler = _HANDLERS.get(type(op))
         try:
@@ -126,6 +137,25 @@ class Executor:
                 path.env[result] = value
             path.builder.location = op.location
         return [path for path, _ in leaves]
+
+
+def check_equal(path: Path, question: Undecided) -> None:
+    """A run-time check that two sizes are equal, as torch would demand; after it they are one."""
+    from stepwell.lowering.torch.specialize.control import learn_equal
+
+    if question.right == 1:
+        raise CannotSpecialize(str(question))
+    builder = path.builder
+    differs = builder.call("aten::ne", question.left, question.right)
+    if not isinstance(differs, Value):
+        raise CannotSpecialize(str(question))
+    blocks = [Block(), Block()]
+    inside = path.fork(TorchBuilder(blocks[0], builder.location, builder))
+    emit_raise(inside, str(question), "builtins.RuntimeError")
+    for block in blocks:
+        TorchBuilder(block).place(operations.IfYield.create())
+    builder.place(operations.If.create(operands=[differs.ssa], regions=[Region([b]) for b in blocks]))
+    learn_equal(path, question.left, question.right)
 
 
 def _missing(op: Operation, path: Path) -> list[Path]:
