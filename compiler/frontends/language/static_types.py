@@ -273,7 +273,9 @@ def join(a: Type, b: Type) -> Type | None:
         return b
     if is_subtype(b, a):
         return a
-    if admits_none(a) or admits_none(b):
+    if NONE in (a, b):
+        return optional_of(b if a == NONE else a)
+    if is_optional(a) or is_optional(b):
         inner = join(without_none(a), without_none(b))
         return optional_of(inner) if inner is not None else None
     if a.is_tuple and b.is_tuple and len(a.args) == len(b.args):
