@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
     BoolAttr,
+    BytesAttr,
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
     IntAttr,
@@ -23,6 +24,7 @@ from xdsl.dialects.builtin import (
     IntegerType,
     MemRefType,
     SymbolRefAttr,
+    TensorType,
     i8,
     i64,
 )
@@ -261,11 +263,17 @@ def get_global(lower: FunctionLowering, op: Operation) -> None:
 
 def lower_global(op: memref.GlobalOp, table: object) -> llvm.GlobalOp:
     """memref.global with a dense initial value -> a private constant."""
-    kind, value = op.type, op.initial_value
+    kind = op.type
+    value: Attribute | None = op.initial_value
     if not isinstance(kind, MemRefType) or not isinstance(value, DenseIntOrFPElementsAttr):
         raise UnsupportedError(f"memref.global @{op.sym_name.data} needs a dense initial value")
-    count = len(value)
-    array = llvm.LLVMArrayType(IntAttr(count), _memory_element(kind.element_type))
+    count, element = len(value), _memory_element(kind.element_type)
+    if element != kind.element_type:
+        # bf16 lies in memory as its bits, i1 as a byte that is 0 or 1.
+        data = bytes(byte & 1 for byte in value.data.data) if is_bool(kind.element_type) else value.data.data
+        bits = cast("IntegerType", element)
+        value = DenseIntOrFPElementsAttr(TensorType(bits, [count]), BytesAttr(data))
+    array = llvm.LLVMArrayType(IntAttr(count), element)
     return llvm.GlobalOp(array, op.sym_name, "internal", constant=True, value=value, alignment=STACK_ALIGNMENT)
 
 

@@ -3,6 +3,7 @@
 What differs is a fault of the interpreter, of the last lowering, or of the printing of LLVM IR.
 """
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -392,3 +393,29 @@ def test_raised_exceptions_are_the_same(parse):
             run(11, 0.25)
         messages.append(str(caught.value))
     assert messages == ["11 is more than {10}, 0.25"] * 3
+
+
+@pytest.mark.parametrize("type", ["bf16", "f16", "i1", "i8", "index"])
+def test_constant_tables(parse, type):
+    numbers = {"i1": "[true, false, true]", "bf16": "[0.5, -2.0, 1.0]", "f16": "[0.5, -2.0, 1.0]"}.get(type, "[1, -2, 3]")
+    text = f"""
+    "memref.global"() <{{sym_name = "table", sym_visibility = "private", type = memref<3x{type}>,
+      initial_value = dense<{numbers}> : tensor<3x{type}>, constant}}> : () -> ()
+    func.func @forward(%o: memref<3x{type}> {{host.kind = "output"}}) attributes {{host.entry}} {{
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c3 = arith.constant 3 : index
+      %t = memref.get_global @table : memref<3x{type}>
+      scf.for %i = %c0 to %c3 step %c1 {{
+        %v = memref.load %t[%i] : memref<3x{type}>
+        memref.store %v, %o[%i] : memref<3x{type}>
+      }}
+      func.return
+    }}"""
+    module = parse(text)
+    dtype = {"bf16": ml_dtypes.bfloat16, "index": np.int64}.get(type) or TYPES[type]
+    expected = np.zeros(3, dtype)
+    Machine(module).call("forward", [expected])
+    (native,) = jit.build(module.clone(), targets.host())()
+    assert expected.tobytes() == native.tobytes()
+    assert expected.astype(float).tolist() in ([1, 0, 1], [0.5, -2, 1], [1, -2, 3])

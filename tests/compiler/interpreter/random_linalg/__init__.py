@@ -20,7 +20,8 @@ from stepwell_tests_random_linalg.steps import Generator
 
 def random_program(seed, **options) -> Program:
     """The program of a seed. Options: `kinds` (of steps), `types` (element types), `steps` (how many), `dynamic`
-    (the share of sizes that are `?`, 0 for none), `control` (whether scf.if and scf.for occur)."""
+    (the share of sizes that are `?`, 0 for none), `control` (whether scf.if and scf.for occur), `sizes` (to choose
+    from), `largest` (elements of a tensor)."""
     return Generator(seed, **options).program()
 
 

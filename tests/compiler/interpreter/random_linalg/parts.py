@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 
-from stepwell_tests_random_linalg.program import FLOATS, Program, Step, Value
+from stepwell_tests_random_linalg.program import FLOATS, HALVES, Program, Step, Value
 
 
 def literal(number, element) -> str:
@@ -14,10 +14,13 @@ def literal(number, element) -> str:
     return f"arith.constant {number}" if element == "i1" else f"arith.constant {number} : {element}"
 
 
+SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17)
+
+
 class Parts:
     """Makes the steps of one program."""
 
-    def __init__(self, seed, *, kinds=None, types=None, steps=None, dynamic=0.3, control=True):
+    def __init__(self, seed, *, kinds=None, types=None, steps=None, dynamic=0.3, control=True, sizes=SIZES, largest=4000):
         self.random = random.Random(seed)
         self.seed = seed
         self.types = types or self.random.choice(
@@ -31,6 +34,7 @@ class Parts:
         self.steps: list[Step] = []
         self.values: list[Value] = []
         self.control = control
+        self.sizes, self.largest = sizes, largest
         self.kinds = kinds or [
             "map", "map", "map", "map2", "reduce", "contract", "window", "argmax", "gather", "slice", "update",
             "reshape", "fill", "iota", "constant", "convert", *(["if", "for"] if control else []),
@@ -40,7 +44,7 @@ class Parts:
         wanted = steps or self.random.randint(1, 8)
         while len(self.steps) < wanted:
             step = getattr(self, self.random.choice(self.kinds))()
-            if step is not None and all(self.count(v) <= 4000 for v in step.results):
+            if step is not None and all(self.count(v) <= largest for v in step.results):
                 self.steps.append(step)
                 self.values += step.results
 
@@ -71,7 +75,7 @@ class Parts:
         known = [s for v in self.values for s in v.sizes]
         if known and self.random.random() < 0.5:
             return self.random.choice(known)
-        number = self.random.choice([1, 2, 3, 4, 5, 7, 8, 9, 16, 17] + [0] * (self.random.random() < 0.1))
+        number = self.random.choice([*self.sizes, *[0] * (self.random.random() < 0.1)])
         if self.random.random() < self.dynamic:
             name = f"n{len(self.actual)}"
             self.actual[name] = number
@@ -80,7 +84,7 @@ class Parts:
 
     def add_input(self) -> Value:
         value = self.value(self.random.choice(self.types), [self.size() for _ in range(self.random.randint(0, 4))])
-        if self.count(value) > 2000:
+        if self.count(value) > self.largest // 2:
             return self.add_input()
         self.inputs.append(value)
         self.values.append(value)
@@ -152,6 +156,13 @@ class Parts:
 
     def expression(self, element, leaves, lines) -> str:
         """Lines that combine `leaves` (names of one element type) into one value; its name."""
+        if element in HALVES:
+            # Kept in 16 bits, computed in 32, as programs are by the time they are linalg.
+            wide = [self.fresh("%t") for _ in leaves]
+            lines += [f"{w} = arith.extf {x} : {element} to f32" for w, x in zip(wide, leaves, strict=True)]
+            total, name = self.expression("f32", wide, lines), self.fresh("%t")
+            lines.append(f"{name} = arith.truncf {total} : f32 to {element}")
+            return name
         pool = list(leaves)
         for _ in range(self.random.randint(1, 4)):
             a, b, name = self.random.choice(pool), self.random.choice(pool), self.fresh("%t")

@@ -12,6 +12,7 @@ DTYPES = {
     "i32": np.int32, "i8": np.int8, "i1": np.bool_,
 }  # fmt: skip
 FLOATS = ("f32", "f64", "f16", "bf16")
+HALVES = ("f16", "bf16")
 TOLERANCE = {"f32": 1e-3, "f64": 1e-3, "f16": 3e-2, "bf16": 2e-1}
 """Absolute, on numbers near 1; f64 may come from computations in f32."""
 

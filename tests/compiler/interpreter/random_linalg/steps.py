@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from stepwell_tests_random_linalg.parts import Parts
-from stepwell_tests_random_linalg.program import FLOATS, Step, data
+from stepwell_tests_random_linalg.program import FLOATS, HALVES, Step, data
 
 
 class Generator(Parts):
@@ -66,7 +66,7 @@ class Generator(Parts):
     def reduce(self):
         """Some dimensions of a value are reduced, in the order of a random permutation of the loops."""
         source = self.pick(rank=1)
-        if source is None:
+        if source is None or source.element in HALVES:
             return None
         loops = source.rank
         order = self.random.sample(range(loops), loops)
@@ -115,7 +115,7 @@ class Generator(Parts):
         sizes = [a.sizes[dim] if which == "a" else b.sizes[dim] for which, dim in loops]
         shared = [loop for loop in range(a.rank) if loop in map_b]
         reduced_loops = {loop for loop in shared if self.random.random() < 0.6} or set(shared[:1])
-        if not reduced_loops or len(loops) > 6 or math.prod(self.number(size) for size in sizes) > 200_000:
+        if not reduced_loops or len(loops) > 6 or math.prod(self.number(size) for size in sizes) > 50 * self.largest:
             return None
         order = self.random.sample(range(len(loops)), len(loops))
         place = {loop: new for new, loop in enumerate(order)}
