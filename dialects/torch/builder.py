@@ -137,11 +137,23 @@ class TorchBuilder:
         infos = list(inferred) if several else [inferred]
         results = self.append(declaration, operands, [self._result_type(i) for i in infos])
         values = [self._wrap(r, i) for r, i in zip(results, infos, strict=True)]
+        self._bind_new(values)
         return tuple(values) if several else values[0] if values else None
 
     def infer(self, declaration: Declaration, arguments: list[Any]) -> tuple[Any, list[Any]]:
         """The shape rule's result, and the arguments that it was run on."""
         return declaration.infer(*(facts(a) for a in arguments)), arguments
+
+    def _bind_new(self, values: Sequence[Any]) -> None:
+        """Sizes that only the op itself knows (of aten::nonzero) are fresh symbols: they stand for its result's size."""
+        for value in values:
+            if isinstance(value, list):
+                self._bind_new(value)
+            elif isinstance(value, Value) and isinstance(value.info, TensorInfo):
+                for position, size in enumerate(value.sizes):
+                    atom = size.terms[0][0][0] if isinstance(size, Dim) and len(size.terms[0][0]) == 1 else None
+                    if isinstance(atom, Symbol) and size == Dim.of(atom) and self._known(atom) is None:
+                        self.define(atom, self.size_of(value.ssa, position))
 
     def append(
         self, declaration: Declaration, operands: Sequence[SSAValue], result_types: Sequence[Attribute]
@@ -296,8 +308,10 @@ class TorchBuilder:
 
     def integer(self, value: Size) -> SSAValue:
         """A `!torch.int` value of a (symbolic) int, computed where it is not at hand."""
-        if isinstance(value, int):
-            return self.constant(value)
+        known = value if isinstance(value, int) else value.constant
+        if known is not None:
+            return self.constant(known)
+        assert isinstance(value, Dim)
         found = self._known(value)
         if found is None:
             found = self._dims[value] = self._polynomial(value)
