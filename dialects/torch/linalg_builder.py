@@ -153,6 +153,10 @@ class LinalgBuilder(Emitter):
         result: Scalar = value
         return result.cast(dtype) if dtype is not None else result
 
+    def to_index(self, value: Scalar) -> SSAValue:
+        """An integer scalar as an `index` value."""
+        return self.op(core.IndexCastOp, [value.value], INDEX)
+
     def symbol_of(self, name: str, value: SSAValue, low: int = 0) -> Dim:
         """A fresh symbolic int for an i64 or index value that is only known at run time."""
         symbol = Symbol(name, low)
@@ -454,6 +458,26 @@ class LinalgBuilder(Emitter):
         operands = [v.cast(dtype).value for v in values]
         return Tensor(self.op(tensor.FromElementsOp, operands, tensor_type(sizes, dtype)), tuple(sizes), dtype)
 
+    def loop(
+        self,
+        trips: Size,
+        carried: Sequence[Tensor | Scalar],
+        body: Callable[[LinalgBuilder, Dim, list[Any]], Sequence[Tensor | Scalar]],
+    ) -> list[Any]:
+        """scf.for over 0..trips-1; body(builder, iteration, values) gives the next values, of the same sizes."""
+        from xdsl.dialects import scf
+
+        block = Block(arg_types=[INDEX, *(v.value.type for v in carried)])
+        inner = self.child(block)
+        iteration = Symbol("k", 0, trips - 1)
+        inner.define(iteration, block.args[0])
+        values = [_with_value(v, a, inner) for v, a in zip(carried, block.args[1:], strict=True)]
+        ends = body(inner, Dim.of(iteration), values)
+        inner.add(scf.YieldOp(*(v.value for v in ends)))
+        bounds = [self.index(n) for n in (0, trips, 1)]
+        operation = self.add(scf.ForOp(bounds[0], bounds[1], bounds[2], [v.value for v in carried], Region([block])))
+        return [_with_value(v, r, self) for v, r in zip(carried, operation.results, strict=True)]
+
     def any_of(self, x: Tensor, predicate: Callable[[Scalar], Scalar]) -> Scalar:
         """Whether the predicate (a bool of one element) holds anywhere, as a scalar of the host program."""
         flags = self.elementwise(lambda e: predicate(e).cast(dtypes.int32), x, dtype=dtypes.int32, compute=x.dtype)
@@ -500,6 +524,11 @@ class BodyBuilder(Emitter):
         """x at computed int64 positions, which must be in bounds."""
         cast = [self.op(core.IndexCastOp, [i.value], INDEX) for i in indices]
         return Scalar(self.op(tensor.ExtractOp, [x.value, *cast], x.dtype.builtin), x.dtype, self)
+
+
+def _with_value(model: Tensor | Scalar, value: SSAValue, at: Emitter) -> Tensor | Scalar:
+    """Another value of the same sizes and dtype."""
+    return Tensor(value, model.sizes, model.dtype) if isinstance(model, Tensor) else Scalar(value, model.dtype, at)
 
 
 def broadcast(*shapes: tuple[Size, ...]) -> tuple[Size, ...]:
