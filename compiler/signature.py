@@ -1,7 +1,7 @@
 """What a call looks like to the compiler: its structure, the values that native code takes, and its sizes.
 
-The first call of a structure compiles for its exact sizes and ints. A later call that differs gets a variant in
-which what differed is symbolic, so a batch size that varies costs one more compilation, ever. Sizes 0 and 1 stay
+The first call of a structure compiles for its exact sizes and ints. A later call that differs in its sizes gets a
+variant in which what differed is symbolic, so a batch size that varies costs one more compilation, ever. Sizes 0 and 1 stay
 exact (they broadcast), bools, strings and None always do, floats are always run-time values.
 """
 
@@ -15,6 +15,10 @@ import numpy as np
 
 SMALLEST_SYMBOLIC = 2
 """A symbolic size is at least this; 0 and 1 have variants of their own."""
+
+
+MOST_MODES = 3
+"""So many combinations of int arguments are compiled for their exact values before ints become symbolic."""
 
 
 @dataclass
@@ -167,10 +171,21 @@ class Variants:
         return None
 
     def pattern(self, numbers: tuple[int, ...]) -> Pattern:
-        """The pattern to compile for a call that no variant fits."""
-        made = generalise(numbers, self.is_size, self.calls)
+        """The pattern to compile for a call that no variant fits.
+
+        Ints are often modes (a sampling rate), so the first few combinations stay exact, each with sizes of its own.
+        """
+        modes = {self._ints(c) for c in self.calls}
+        if self._ints(numbers) in modes or len(modes) < MOST_MODES:
+            alike = [c for c in self.calls if self._ints(c) == self._ints(numbers)]
+        else:
+            alike = self.calls
+        made = generalise(numbers, self.is_size, alike)
         self.calls.append(numbers)
         return made
+
+    def _ints(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n for n, size in zip(numbers, self.is_size, strict=True) if not size)
 
     def add(self, pattern: Pattern, compiled: Any) -> None:
         self.compiled.append((pattern, compiled))
