@@ -12,6 +12,7 @@ from stepwell.lowering.linalg.cse import Cse
 from stepwell.lowering.linalg.dce import Dce
 from stepwell.lowering.linalg.fuse_elementwise import FuseElementwise
 from stepwell.lowering.linalg.hoist_constants import HoistConstants
+from stepwell.lowering.linalg.hoist_invariants import HoistInvariants
 from stepwell.lowering.linalg.pack_weights import PackWeights
 from stepwell.lowering.linalg.sink_reshapes import SinkReshapes
 from stepwell.lowering.pass_ import Pass
@@ -19,6 +20,8 @@ from stepwell.lowering.pass_ import Pass
 SIMPLIFY: tuple[Pass, ...] = (
     # Facts first: sizes and branches become known, so that later passes see plain shapes.
     Canonicalize(), Cse(), Dce(),
+    # Before fusion, which would join what stays in a loop with what need not.
+    HoistInvariants(),
     # Sizes that CSE made one value cancel reshapes that were opaque before.
     Canonicalize(),
     # Fewer, larger ops. Reshapes between elementwise ops are in the way only once their neighbours have come
@@ -53,6 +56,7 @@ __all__ = [
     "Dce",
     "FuseElementwise",
     "HoistConstants",
+    "HoistInvariants",
     "PackWeights",
     "SinkReshapes",
     "passes",

@@ -6,12 +6,14 @@
       ... %t ...                                    func.func @forward(%x, %t {host.kind = "constant",
                                                                                host.name = "prepared.0"})
 
-Hoisted are packed and transposed weights, folded statistics of batch norms, masks and tables made of constants.
+Weights are recognised inside loops and branches too. Hoisted are packed and transposed weights, folded statistics
+of batch norms, masks and tables made of constants.
 What would take much more memory than it is made of stays (a broadcast bias).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
@@ -44,9 +46,19 @@ SMALL = 1 << 16
 """A hoisted tensor may have GROWTH times the elements of the tensors that it is made of, or SMALL elements."""
 
 
+def ops_of(block: Block) -> Iterator[Operation]:
+    """The ops of a block and of the control flow in it, in order; not the bodies of generics."""
+    for op in block.ops:
+        yield op
+        if not op.name.startswith("linalg."):
+            for region in op.regions:
+                for inner in region.blocks:
+                    yield from ops_of(inner)
+
+
 @dataclass
 class Facts:
-    """What is known of a block's ops."""
+    """What is known of a function's ops."""
 
     constant: set[Operation] = field(default_factory=set)
     """Ops that depend on constants only."""
@@ -56,7 +68,7 @@ class Facts:
     """Those that more than look at it."""
 
     def read(self, op: Operation) -> None:
-        """Classify the next op of a block."""
+        """Classify the next op, in program order."""
         if isinstance(op, arith.ConstantOp):
             self.constant.add(op)
             if isinstance(op.properties["value"], DenseResourceAttr):
@@ -208,13 +220,14 @@ class HoistConstants(Pass):
             if function.sym_name.data == PREPARE:
                 raise Error("hoist-constants ran already: the module has a @prepare")
             facts = Facts()
-            for op in block.ops:
+            ops = list(ops_of(block))
+            for op in ops:
                 facts.read(op)
-            values = [result for op in block.ops if facts.frontier(op) for result in op.results]
+            values: list[SSAValue] = [result for op in ops if facts.frontier(op) for result in op.results]
             if not values:
                 continue
             module.body.block.insert_op_before(prepare_function(values, function), function)
             pass_in(function, values)
-            for op in reversed(list(block.ops)):
+            for op in reversed(ops):
                 if op in facts.constant and all(result.first_use is None for result in op.results):
                     remove(op)

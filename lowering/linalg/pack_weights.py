@@ -25,7 +25,7 @@ from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.blocking import split_loops, transpose
 from stepwell.lowering.linalg.edit import Editor, replace
 from stepwell.lowering.linalg.generics import Draft
-from stepwell.lowering.linalg.hoist_constants import Facts
+from stepwell.lowering.linalg.hoist_constants import Facts, ops_of
 from stepwell.lowering.linalg.shapes import Groups, expand, reassociation, shape_of
 from stepwell.lowering.linalg.structure import Contraction
 from stepwell.lowering.pass_ import Pass
@@ -65,12 +65,12 @@ class PackWeights(Pass):
     registers: int = 16
 
     def apply(self, module: ModuleOp, context: Context) -> None:
-        """One walk over the blocks of functions; constants are those of the outermost block."""
+        """One walk to find the constants, one over the products."""
         for function in module.ops:
             for region in function.regions:
                 for block in region.blocks:
                     facts = Facts()
-                    for op in block.ops:
+                    for op in ops_of(block):
                         facts.read(op)
                     self._block(block, facts)
 

@@ -5,19 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xdsl.context import Context
 from xdsl.dialects import arith, func
 from xdsl.dialects import tensor as tensor_ops
-from xdsl.dialects.builtin import Builtin, DenseResourceAttr, FunctionType, IndexType, ModuleOp, UnitAttr
-from xdsl.dialects.linalg import Linalg
-from xdsl.dialects.math import Math
-from xdsl.dialects.scf import Scf
+from xdsl.dialects.builtin import DenseResourceAttr, FunctionType, IndexType, ModuleOp, UnitAttr
 from xdsl.ir import Block, Region
 from xdsl.ir.affine import AffineExpr, AffineMap
 from xdsl.parser import Parser
 
+from stepwell import dialects
 from stepwell.compiler.interpreter import interpret
-from stepwell.dialects import dtypes, host, tile, upstream
+from stepwell.dialects import dtypes
 from stepwell.dialects.target import Target
 from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, tensor_type
 from stepwell.dialects.torch.sizes import Dim, Symbol
@@ -27,18 +24,9 @@ Parse = Callable[[str], ModuleOp]
 Check = Callable[..., ModuleOp]
 
 
-def context() -> Context:
-    """The dialects from linalg to tile."""
-    result = Context()
-    for dialect in (Builtin, func.Func, Linalg, Math, Scf, tensor_ops.Tensor, host.Host, tile.Tile):
-        result.load_dialect(dialect)
-    upstream.load(result)
-    return result
-
-
 def read(text: str) -> ModuleOp:
     """A verified module from text."""
-    module = Parser(context(), text).parse_module()
+    module = Parser(dialects.context(), text).parse_module()
     module.verify()
     return module
 
@@ -69,7 +57,7 @@ def check() -> Check:
         atol: float = 0.0,
     ) -> ModuleOp:
         module = read(source) if isinstance(source, str) else source
-        known = context()
+        known = dialects.context()
         before = interpret(module, entry, arguments, resources=resources)
         for step in passes:
             step.apply(module, known)
