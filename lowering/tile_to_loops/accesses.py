@@ -90,6 +90,8 @@ class Walk:
         self._seen: set[object] = set()
         self.reduced: dict[Operation, list[Atom]] = {}
         """Placeholders of the reduced loops of each node met."""
+        self.points: dict[Operation, list[Poly]] = {}
+        """The loops of each node met, at the point where it was met first."""
 
     def value(self, value: SSAValue, index: Sequence[Poly]) -> None:
         """A read of a tensor at an index."""
@@ -111,6 +113,7 @@ class Walk:
         if key in self._seen:
             return
         self._seen.add(key)
+        self.points.setdefault(node.op, dims)
         for number, (operand, map_) in enumerate(zip(node.op._operands, node.maps, strict=True)):
             if node.reads[number] and isinstance(operand.type, TensorType):
                 self.value(operand, [symbolic(e, dims) for e in map_.results])

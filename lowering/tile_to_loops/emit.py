@@ -120,10 +120,12 @@ class Emitter:
         result: Attribute,
         properties: Mapping[str, Attribute] = NO_PROPERTIES,
         floor: int = 0,
+        safe: bool = False,
     ) -> SSAValue:
-        """The result of a pure op, written at most once, no further out than block `floor`."""
+        """The result of a pure op, written at most once, no further out than block `floor`; `safe`: it cannot
+        trap whatever its class may do."""
         depth = max(self.depth_of(operands), floor)
-        if op_type in STAYING:
+        if not safe and op_type in STAYING:
             depth = self.depth
         scope = self.scopes[depth]
         key = (op_type, tuple(map(id, operands)), result, tuple(properties.values()))
@@ -233,14 +235,14 @@ class Emitter:
         found = a.divided(b)
         if found is not None:
             return found[0]
-        return self.atom(self.emit(arith.DivUIOp, (self.scalar(a), self.index(b)), INDEX))
+        return self.atom(self.emit(arith.DivUIOp, (self.scalar(a), self.index(b)), INDEX, safe=True))
 
     def remainder(self, a: Poly, b: int) -> Poly:
         """a % b of expressions that are not negative."""
         found = a.divided(b)
         if found is not None:
             return found[1]
-        return self.atom(self.emit(arith.RemUIOp, (self.scalar(a), self.index(b)), INDEX))
+        return self.atom(self.emit(arith.RemUIOp, (self.scalar(a), self.index(b)), INDEX, safe=True))
 
     def divided(self, a: Poly, b: Poly) -> tuple[Poly, Poly]:
         """a // b and a % b of expressions that are not negative, b positive."""

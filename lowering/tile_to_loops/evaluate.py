@@ -379,9 +379,10 @@ class Evaluator:
     def _staged(self, stage: Stage, dims: Sequence[Sequence[Poly]]) -> list[SSAValue]:
         """Staged operands are padded: no mask is needed."""
         mask, self.mask = self.mask, None
-        values = [self.load(stage.memory, stage.place(point), written=True) for point in dims]
+        places = [stage.place(point) for point in dims]
+        loaded = {place: self.load(stage.memory, place, written=True) for place in dict.fromkeys(places)}
         self.mask = mask
-        return values
+        return [loaded[place] for place in places]
 
     def _elementwise(self, node: Node, dims: Sequence[list[Poly]]) -> list[list[SSAValue]]:
         rows = self.arguments_of(node, dims)

@@ -68,8 +68,6 @@ class Tiling:
     order: list[int] = field(default_factory=list)
     blocks: dict[int, int] = field(default_factory=dict)
     masked: bool = True
-    overlap: bool = False
-    """Whether the last tile of an axis may start early and compute some points twice."""
 
 
 class Nest:
@@ -80,6 +78,9 @@ class Nest:
         self.space, self.tiling = space, tiling
         self.prologue: Callable[[list[Range]], None] | None = None
         """Called inside each block of work with its ranges, before its loops."""
+        self.on_tile: dict[int, Callable[[list[Poly], dict[int, list[Poly]]], None]] = {}
+        """Called where the tile of an axis has been chosen, with its indices and those of the axes
+        outside, before the loops inside."""
 
     def write(self) -> None:
         """All loops."""
@@ -95,6 +96,8 @@ class Nest:
             left = self.emitter.atom(number)
             ranges = [(ZERO, size) for size in self.space.sizes]
             for (axis, block), count in reversed(list(zip(self.tiling.blocks.items(), counts, strict=True))):
+                if count.constant == 1:
+                    continue
                 index = left if axis == next(iter(self.tiling.blocks)) else self._modulo(left, count)
                 left = self._divide(left, count)
                 first = index * block
@@ -129,35 +132,44 @@ class Nest:
         axis, rest = order[0], order[1:]
         if axis == self.tiling.lane_axis:
             self._vectors(axis, rest, ranges, chosen)
-            return
+        else:
+            self._tiles_of(axis, rest, ranges, chosen)
+
+    def _choose(
+        self, axis: int, indices: list[Poly], rest: list[int], ranges: list[Range], chosen: dict[int, list[Poly]]
+    ) -> None:
+        """Go on inside, with these indices along an axis."""
+        if axis in self.on_tile:
+            self.on_tile[axis](indices, chosen)
+        self._walk(rest, ranges, {**chosen, axis: indices})
+
+    def _tiles_of(self, axis: int, rest: list[int], ranges: list[Range], chosen: dict[int, list[Poly]]) -> None:
+        """Tiles of single elements along an axis; what is left over in smaller ones."""
         first, last = ranges[axis]
         extent = last - first
-        if extent.constant == 1:
-            self._walk(rest, ranges, {**chosen, axis: [first]})
-            return
         tile = self.tiling.tile.get(axis, 1)
         if extent.constant is not None:
-            tile = min(tile, extent.constant)
-        full = self.emitter.quotient(extent, tile)
-        left = self.emitter.remainder(extent, tile)
-        if self.tiling.overlap and extent.constant is not None and left.constant:
-            with self.emitter.loop(ZERO, full + 1) as loop:
-                base = self.emitter.minimum(self.emitter.atom(loop.variable) * tile, extent - tile)
-                self._walk(rest, ranges, {**chosen, axis: [first + base + i for i in range(tile)]})
-            return
-        self._repeat(full, lambda i: self._walk(rest, ranges, {**chosen, axis: [first + i * tile + j for j in range(tile)]}))
-        if left.constant is None:
-            start = first + full * tile
-            self._repeat(left, lambda i: self._walk(rest, ranges, {**chosen, axis: [start + i]}), guarded=True)
-        elif left.constant:
-            start = first + full * tile
-            self._walk(rest, ranges, {**chosen, axis: [start + j for j in range(left.constant)]})
+            tile = max(1, min(tile, extent.constant))
+        while True:
+            full = self.emitter.quotient(extent, tile)
+            start, width = first, tile
+            self._repeat(
+                full,
+                lambda i: self._choose(
+                    axis, [start + i * width + j for j in range(width)], rest, ranges, chosen  # noqa: B023
+                ),
+            )
+            first, extent = first + full * tile, extent - full * tile
+            if tile == 1 or extent.constant == 0:
+                return
+            # A known rest is one smaller tile, any other one is taken in steps.
+            tile = extent.constant if extent.constant is not None else max(1, tile // 3)
 
-    def _repeat(self, count: Poly, body: Callable[[Poly], None], guarded: bool = False) -> None:
+    def _repeat(self, count: Poly, body: Callable[[Poly], None]) -> None:
         """A loop, or its body alone where it runs once."""
         if count.constant == 0:
             return
-        if count.constant == 1 and not guarded:
+        if count.constant == 1:
             body(ZERO)
             return
         with self.emitter.loop(ZERO, count) as loop:
@@ -173,7 +185,7 @@ class Nest:
 
         def vectors(start: Poly, count: int) -> None:
             points = [start + Poly.of(LANE) + i * lanes for i in range(count)]
-            self._walk(rest, ranges, {**chosen, axis: points})
+            self._choose(axis, points, rest, ranges, chosen)
 
         block = group * lanes
         full = self.emitter.quotient(extent, block)
@@ -197,13 +209,13 @@ class Nest:
         if not self.tiling.masked:
             evaluator.lanes = 1
             with emitter.loop(start, last) as loop:
-                self._walk(rest, ranges, {**chosen, axis: [emitter.atom(loop.variable)]})
+                self._choose(axis, [emitter.atom(loop.variable)], rest, ranges, chosen)
             evaluator.lanes = evaluator.vector_lanes
             return
 
         def masked() -> None:
             evaluator.mask = emitter.mask(emitter.scalar(count), evaluator.vector_lanes)
-            self._walk(rest, ranges, {**chosen, axis: [start + Poly.of(LANE)]})
+            self._choose(axis, [start + Poly.of(LANE)], rest, ranges, chosen)
             evaluator.mask = None
 
         if count.constant is not None:

@@ -1,0 +1,405 @@
+"""Matrix products: register tiles over packed operands (K. Goto, R. van de Geijn, "Anatomy of high-performance
+matrix multiplication", 2008, without its blocking of k: the second-level cache holds whole columns here).
+
+    for each block of nc columns (threads share blocks)
+      pack B: [nc / nr][k][nr]                              where it is not read in place
+      for each tile of mr rows
+        stage the rows of A: [mr][k + padding]
+        for each panel of nr columns: mr * nr accumulators, loop over k, epilogue, store
+
+All of it is the common nest with two stages put in; the loop over k is that of every reduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import prod
+
+from xdsl.dialects import memref, vector
+from xdsl.dialects.builtin import AnyFloat, TensorType
+from xdsl.ir import Attribute, SSAValue
+
+from stepwell.lowering.linalg.structure import Contraction, contraction
+from stepwell.lowering.tile_to_loops.accesses import Accesses, Walk, symbolic
+from stepwell.lowering.tile_to_loops.choose import accesses_of, all_maskable, lanes_of, merge_axes, shared_axes, width
+from stepwell.lowering.tile_to_loops.evaluate import Plan, Stage
+from stepwell.lowering.tile_to_loops.frame import Frame
+from stepwell.lowering.tile_to_loops.graph import Node
+from stepwell.lowering.tile_to_loops.nest import Nest, Range, Space, Tiling, is_empty, spaces_of
+from stepwell.lowering.tile_to_loops.polynomial import LANE, ZERO, Atom, Poly
+from stepwell.lowering.tile_to_loops.transpose import transposed
+
+PADDING = 16
+"""Elements between staged rows, so that they do not fall on the same cache lines' sets."""
+
+FEW_ROWS = 8
+"""With so few rows B is read once and not packed."""
+
+K_UNROLL = 4
+
+
+@dataclass(eq=False)
+class Product:
+    """A contraction as its result's axes see it."""
+
+    node: Node
+    dims: Contraction
+    space: Space
+    found: Accesses
+    atoms: list[Atom]
+    walk: Walk
+    axis_of: dict[int, int]
+    """Loop of the contraction -> axis of the result."""
+
+
+def matmul(frame: Frame) -> bool:
+    """Writes a kernel that is one contraction and an epilogue; False where it is not, or lanes do not suit."""
+    product = recognise(frame)
+    if product is None:
+        return False
+    return Writer(frame, product).write()
+
+
+def recognise(frame: Frame) -> Product | None:
+    """The one contraction of a kernel whose results all have one shape."""
+    reducing = [node for node in frame.graph.nodes.values() if node.reduced]
+    spaces = spaces_of(frame.evaluator, frame.outputs)
+    if len(reducing) != 1 or len(spaces) != 1 or is_empty(spaces[0]):
+        return None
+    dims = contraction(reducing[0].op)
+    if dims is None:
+        return None
+    space = spaces[0]
+    found, atoms, walk = accesses_of(frame.evaluator, space)
+    point = walk.points.get(reducing[0].op)
+    if point is None:
+        return None
+    axis_of: dict[int, int] = {}
+    for dim in reducing[0].parallel:
+        axes = [axis for axis, atom in enumerate(atoms) if point[dim] == Poly.of(atom)]
+        if len(axes) != 1:
+            return None
+        axis_of[dim] = axes[0]
+    merge_axes(space, found, atoms)
+    return Product(reducing[0], dims, space, found, atoms, walk, axis_of)
+
+
+class Writer:
+    """Writes one product."""
+
+    def __init__(self, frame: Frame, product: Product) -> None:
+        self.frame, self.product = frame, product
+        self.evaluator, self.emitter = frame.evaluator, frame.emitter
+        self.node, self.space = product.node, product.space
+        dims = product.dims
+        self.m_axes = self._axes(dims.m)
+        self.n_axes = self._axes(dims.n)
+        self.k_sizes = [self.evaluator.size(self.node.op, d) for d in dims.k]
+
+    def _axes(self, dims: tuple[int, ...]) -> list[int]:
+        """The axes of some loops that still have more than one step, in the result's order."""
+        axes = sorted(self.product.axis_of[d] for d in dims)
+        return [a for a in axes if self.space.sizes[a].constant != 1]
+
+    def write(self) -> bool:
+        """All of it; False where the last axis is none of B's."""
+        frame, space, evaluator = self.frame, self.space, self.evaluator
+        wide = [a for a in range(space.rank) if space.sizes[a].constant != 1]
+        if not wide or not self.n_axes or self.n_axes[-1] != wide[-1]:
+            return False
+        self.n_axis = self.n_axes[-1]
+        elements = self.product.found.elements()
+        lanes = evaluator.vector_lanes = evaluator.lanes = lanes_of(elements, frame.target)
+        contiguous = self._stride(self.product.dims.rhs, self.product.atoms[self.n_axis]) == 1
+        rows = self._count(self.m_axes)
+        if lanes < 2 or (not contiguous and (rows is not None and rows < 4 or not self._can_pack())):
+            return False
+        mr, nr = self._tile(rows, lanes)
+        tiling = Tiling(self.n_axis, masked=all_maskable(frame.target, elements))
+        tiling.tile[self.n_axis] = nr // lanes
+        if self.m_axes:
+            tiling.tile[self.m_axes[-1]] = mr
+        tiling.order = [a for a in range(space.rank) if a != self.n_axis] + [self.n_axis]
+        pack = self._packs_b(rows, contiguous, nr)
+        self._blocks(tiling, rows, mr, nr, pack)
+        evaluator.plans[self.node.op] = Plan(self.product.dims.k, frame.setting("k_unroll", K_UNROLL))
+        nest = Nest(evaluator, space, tiling)
+        if pack:
+            PackB(self, nr, tiling.blocks[self.n_axis], contiguous).attach(nest)
+        if self.m_axes and self._stages_a(rows, mr, nr, tiling):
+            StageA(self, mr, self.m_axes[-1]).attach(nest)
+        nest.write()
+        return True
+
+    # ------ decisions
+
+    def _count(self, axes: list[int]) -> int | None:
+        sizes = [self.space.sizes[a].constant for a in axes]
+        return None if None in sizes else prod(s for s in sizes if s is not None)
+
+    def _stride(self, operand: int, atom: Atom) -> int | None:
+        """The stride with which an operand is read along a loop: 0 where it is not, None where it varies."""
+        walk, point = Walk(self.evaluator), self.product.walk.points[self.node.op]
+        walk.value(self.node.op._operands[operand], [symbolic(e, point) for e in self.node.maps[operand].results])
+        strides = {a.place.coefficient(atom) for a in walk.result.found}
+        strides = {s for s in strides if s.terms}
+        return strides.pop().constant if len(strides) == 1 else None if strides else 0
+
+    @property
+    def k_total(self) -> int | None:
+        """Steps of the contraction, where static."""
+        sizes = [s.constant for s in self.k_sizes]
+        return None if None in sizes else prod(s for s in sizes if s is not None)
+
+    def _can_pack(self) -> bool:
+        return self.k_total is not None and self.k_total > 0 and isinstance(self.element(self.product.dims.rhs), AnyFloat)
+
+    def element(self, operand: int) -> Attribute:
+        """The element type of an operand of the contraction."""
+        kind = self.node.op._operands[operand].type
+        assert isinstance(kind, TensorType)
+        return kind.element_type
+
+    def _tile(self, rows: int | None, lanes: int) -> tuple[int, int]:
+        registers = self.frame.target.registers
+        columns = self.space.sizes[self.n_axis].constant
+        vectors = max(1, self.frame.setting("nr", 2 * lanes) // lanes)
+        if columns is not None:
+            vectors = max(1, min(vectors, -(-columns // lanes)))
+        mr = self.frame.setting("mr", (registers - vectors - 1) // vectors)
+        return max(1, min(mr, rows or mr)), vectors * lanes
+
+    def _packs_b(self, rows: int | None, contiguous: bool, nr: int) -> bool:
+        """Whether B is copied: always where its rows are not contiguous; else where many rows of the result use
+        it and its own lie far apart."""
+        if not contiguous:
+            return True
+        wanted = self.frame.setting("pack_b", -1)
+        if wanted >= 0 or not self._can_pack():
+            return wanted == 1 and self._can_pack()
+        strides = [self._stride(self.product.dims.rhs, a) for a in self.product.walk.reduced[self.node.op]]
+        far = any(s is None or s > 4 * nr for s in strides)
+        return far and (rows is None or rows >= 6 * FEW_ROWS) and (self.k_total or 0) >= 32
+
+    def _stages_a(self, rows: int | None, mr: int, nr: int, tiling: Tiling) -> bool:
+        """Whether rows of A are copied: where many columns use them and their stride is large."""
+        k = self.k_total
+        columns = self.space.sizes[self.n_axis].constant
+        block = tiling.blocks.get(self.n_axis, columns)
+        wanted = self.frame.setting("pack_a", -1)
+        if k is None or len(self.m_axes) != 1 or wanted == 0:
+            return False
+        if self._stride(self.product.dims.lhs, self.product.walk.reduced[self.node.op][-1]) != 1:
+            return False
+        return wanted == 1 or (mr >= 4 and k >= 256 and block is not None and block >= 4 * nr)
+
+    def _blocks(self, tiling: Tiling, rows: int | None, mr: int, nr: int, pack: bool) -> None:
+        """What threads share: batches first, then blocks of columns, then blocks of rows."""
+        frame, space = self.frame, self.space
+        columns = space.sizes[self.n_axis].constant
+        parallel = bool(frame.kernel.size("parallel"))
+        cores = frame.target.cores if parallel else 1
+        outer = [a for a in tiling.order if a not in self.m_axes and a != self.n_axis]
+        blocks = shared_axes(space, outer, frame.target, parallel)
+        shared = prod(space.sizes[a].constant or 1 for a in blocks)
+        inside = dict[int, int]()
+        if pack:
+            assert self.k_total is not None
+            nc = max(nr, frame.target.l2 // 2 // (self.k_total * width(self.element(self.product.dims.rhs)) // 8) // nr * nr)
+            if columns is not None:
+                nc = min(nc, -(-columns // nr) * nr)
+                if shared < cores:
+                    nc = min(nc, max(nr, -(-columns // cores // nr) * nr))
+            nc = frame.setting("nc", nc)
+            inside[self.n_axis] = nc
+            shared *= -(-(columns or nc) // nc)
+        for axis in outer:
+            blocks.setdefault(axis, 1)
+        if self.m_axes and parallel and shared < 2 * cores and (rows is None or rows >= 2 * mr):
+            mc = frame.setting("mc", max(mr, -(-(rows or 16 * mr) // (4 * cores) // mr) * mr))
+            for axis in self.m_axes[:-1]:
+                blocks.setdefault(axis, 1)
+            inside[self.m_axes[-1]] = mc
+        elif parallel and not pack and shared < cores:
+            inside[self.n_axis] = max(nr, -(-(columns or 16 * nr) // (4 * cores) // nr) * nr)
+        tiling.blocks = {**blocks, **inside}
+        if not pack and not parallel:
+            tiling.blocks = {}
+
+    def read(self, operand: int, point: Sequence[Poly]) -> SSAValue:
+        """An operand of the contraction at a point of its loops."""
+        index = tuple(self.evaluator.affine(e, point) for e in self.node.maps[operand].results)
+        return self.evaluator.evaluate(self.node.op._operands[operand], [index])[0]
+
+    @contextmanager
+    def k_loops(self, dims: Sequence[int], point: list[Poly]) -> Iterator[Poly]:
+        """Loops over some of the summed dimensions, which are set in `point`; gives the number of the step."""
+        total = ZERO
+        with ExitStack() as stack:
+            for dim in dims:
+                size = self.evaluator.size(self.node.op, dim)
+                loop = stack.enter_context(self.emitter.loop(ZERO, size))
+                point[dim] = self.emitter.atom(loop.variable)
+                total = total * size + point[dim]
+            yield total
+
+    def k_flat(self, dims: Sequence[Poly]) -> Poly:
+        """The number of a step of the contraction."""
+        total = ZERO
+        for dim, size in zip(self.product.dims.k, self.k_sizes, strict=True):
+            total = total * size + dims[dim]
+        return total
+
+
+class PackB:
+    """Copies a block of columns to scratch, nr of them together, and lets the contraction read there."""
+
+    def __init__(self, writer: Writer, nr: int, nc: int, contiguous: bool) -> None:
+        self.writer, self.nr, self.nc, self.contiguous = writer, nr, nc, contiguous
+        self.evaluator, self.emitter = writer.evaluator, writer.emitter
+        assert writer.k_total is not None
+        self.k = writer.k_total
+        self.first = ZERO
+        self.operand = writer.product.dims.rhs
+        element = writer.element(self.operand)
+        self.memory = writer.frame.scratch(element, self.k * nc, width(element) // 8)
+        self.n_dim = next(d for d, a in writer.product.axis_of.items() if a == writer.n_axis)
+
+    def attach(self, nest: Nest) -> None:
+        """Before the loops of each block of work."""
+        nest.prologue = self.pack
+
+    def place(self, dims: Sequence[Poly]) -> Poly:
+        """Where the element of a point of the contraction lies."""
+        column = dims[self.n_dim] - self.first
+        start = column.without(LANE)
+        panel, inside = self.emitter.quotient(start, self.nr), self.emitter.remainder(start, self.nr)
+        lane = Poly.of(LANE) * column.coefficient(LANE)
+        return panel * (self.nr * self.k) + self.writer.k_flat(dims) * self.nr + inside + lane
+
+    def pack(self, ranges: list[Range]) -> None:
+        """Copy the columns of a block."""
+        first, last = ranges[self.writer.n_axis]
+        self.first = first
+        panels = self.emitter.quotient(last - first + (self.nr - 1), self.nr)
+        point = [ZERO] * self.writer.node.rank
+        for dim, axis in self.writer.product.axis_of.items():
+            if axis != self.writer.n_axis:
+                point[dim] = ranges[axis][0]
+        self.evaluator.stages.pop((self.writer.node.op, self.operand), None)
+        with self.emitter.loop(ZERO, panels) as loop:
+            panel = self.emitter.atom(loop.variable)
+            if self.contiguous:
+                self._rows(point, first + panel * self.nr, panel, last)
+            else:
+                self._columns(point, first + panel * self.nr, panel, last)
+        self.evaluator.stages[(self.writer.node.op, self.operand)] = Stage(self.memory, self.place)
+
+    def _whole(self, last: Poly) -> bool:
+        """Whether every panel is full."""
+        size = self.writer.space.sizes[self.writer.n_axis].constant
+        return size is not None and size % self.nr == 0
+
+    def _rows(self, point: list[Poly], column: Poly, panel: Poly, last: Poly) -> None:
+        """Rows of B are contiguous: copied vector by vector."""
+        evaluator, emitter, lanes = self.evaluator, self.emitter, self.evaluator.vector_lanes
+        masked = not self._whole(last)
+        with self.writer.k_loops(self.writer.product.dims.k, point) as k:
+            for offset in range(0, self.nr, lanes):
+                at = column + offset
+                if masked:
+                    evaluator.mask = emitter.mask(emitter.scalar(last - at), lanes)
+                point[self.n_dim] = at + Poly.of(LANE)
+                value = emitter.broadcast(self.writer.read(self.operand, point), lanes)
+                evaluator.mask = None
+                target = panel * (self.nr * self.k) + k * self.nr + offset
+                emitter.effect(vector.StoreOp, (value, self.memory, emitter.scalar(target)))
+
+    def _columns(self, point: list[Poly], column: Poly, panel: Poly, last: Poly) -> None:
+        """Columns of B are contiguous: blocks are transposed; the columns after the last repeat it."""
+        evaluator, emitter, lanes = self.evaluator, self.emitter, self.evaluator.vector_lanes
+        inner = self.writer.product.dims.k[-1]
+        size = self.writer.k_sizes[-1].constant
+        assert size is not None
+        whole = self._whole(last)
+
+        def row(number: int) -> Poly:
+            at = column + number
+            return at if whole else emitter.minimum(at, last - 1)
+
+        with self.writer.k_loops(self.writer.product.dims.k[:-1], point) as base:
+            start = panel * (self.nr * self.k) + base * (size * self.nr)
+            if size >= lanes:
+                with emitter.loop(ZERO, Poly.of(size // lanes)) as loop:
+                    step = emitter.atom(loop.variable) * lanes
+                    for offset in range(0, self.nr, lanes):
+                        vectors = []
+                        for lane in range(lanes):
+                            point[self.n_dim], point[inner] = row(offset + lane), step + Poly.of(LANE)
+                            vectors.append(self.writer.read(self.operand, point))
+                        for lane, value in enumerate(transposed(emitter, vectors)):
+                            target = start + (step + lane) * self.nr + offset
+                            emitter.effect(vector.StoreOp, (value, self.memory, emitter.scalar(target)))
+            if size % lanes:
+                evaluator.lanes = 1
+                with emitter.loop(Poly.of(size // lanes * lanes), Poly.of(size)) as loop:
+                    point[inner] = emitter.atom(loop.variable)
+                    for number in range(self.nr):
+                        point[self.n_dim] = row(number)
+                        target = start + point[inner] * self.nr + number
+                        value = self.writer.read(self.operand, point)
+                        emitter.effect(memref.StoreOp, (value, self.memory, emitter.scalar(target)))
+                evaluator.lanes = lanes
+
+
+class StageA:
+    """Copies the rows of a register tile to scratch, side by side, and lets the contraction read there."""
+
+    def __init__(self, writer: Writer, rows: int, axis: int) -> None:
+        self.writer, self.rows = writer, rows
+        self.evaluator, self.emitter = writer.evaluator, writer.emitter
+        assert writer.k_total is not None
+        self.operand = writer.product.dims.lhs
+        element = writer.element(self.operand)
+        self.stride = -(-writer.k_total // PADDING) * PADDING + PADDING
+        self.memory = writer.frame.scratch(element, rows * self.stride, width(element) // 8)
+        self.dim = next(d for d, a in writer.product.axis_of.items() if a == axis)
+        self.axis = axis
+        self.first = ZERO
+
+    def attach(self, nest: Nest) -> None:
+        """Where a tile of rows has been chosen."""
+        self.nest = nest
+        nest.on_tile[self.axis] = self.copy
+
+    def place(self, dims: Sequence[Poly]) -> Poly:
+        """Where the element of a point of the contraction lies."""
+        return (dims[self.dim] - self.first) * self.stride + self.writer.k_flat(dims)
+
+    def copy(self, indices: list[Poly], chosen: dict[int, list[Poly]]) -> None:
+        """Copy the rows of a tile."""
+        evaluator, emitter, lanes, writer = self.evaluator, self.emitter, self.evaluator.vector_lanes, self.writer
+        self.first = indices[0]
+        evaluator.stages.pop((writer.node.op, self.operand), None)
+        point = [ZERO] * writer.node.rank
+        for dim, axis in writer.product.axis_of.items():
+            if axis in chosen:
+                point[dim] = chosen[axis][0]
+        inner, size = writer.product.dims.k[-1], writer.k_sizes[-1].constant
+        assert size is not None
+        with writer.k_loops(writer.product.dims.k[:-1], point) as base:
+            for low, high, width_ in ((0, size // lanes, lanes), (size // lanes * lanes, size, 1)):
+                if low == high:
+                    continue
+                evaluator.lanes = width_
+                with emitter.loop(Poly.of(low), Poly.of(high)) as loop:
+                    step = emitter.atom(loop.variable) * width_
+                    for number, row in enumerate(indices):
+                        point[self.dim] = row
+                        point[inner] = step + Poly.of(LANE) if width_ > 1 else step
+                        value = writer.read(self.operand, point)
+                        evaluator.store(value, self.memory, base * size + point[inner] + number * self.stride)
+                evaluator.lanes = lanes
+        evaluator.stages[(writer.node.op, self.operand)] = Stage(self.memory, self.place)

@@ -1,0 +1,110 @@
+"""Matrix products in all layouts, with edges, batches, epilogues and dynamic sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(1)
+
+
+def floats(*shape: int) -> Any:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def product(
+    m: int, n: int, k: int, a: str = "m, k", b: str = "k, n", dynamic: str = "", epilogue: bool = True, keys: str = "",
+    batch: int = 0,
+) -> str:
+    """relu(a @ b + bias), operands in any order of dimensions."""
+    sizes = {"b": batch, "m": m, "n": n, "k": k}
+    names = ["b", "m", "n", "k"] if batch else ["m", "n", "k"]
+    number = {name: f"d{i}" for i, name in enumerate(names)}
+    loops = ", ".join(number.values())
+    text = {name: "?" if name in dynamic else str(sizes[name]) for name in names}
+
+    def dims(spec: str) -> list[str]:
+        return (["b"] if batch else []) + spec.split(", ")
+
+    def kind(spec: str) -> str:
+        return f"tensor<{'x'.join(text[d] for d in dims(spec))}xf32>"
+
+    def map_(spec: str) -> str:
+        return f"affine_map<({loops}) -> ({', '.join(number[d] for d in dims(spec))})>"
+
+    c = kind("m, n")
+    where = {"m": ("%a", a), "n": ("%b", b), "b": ("%a", a)}
+    ops, operands = "", []
+    for name in dims("m, n"):
+        if name in dynamic:
+            tensor, spec = where[name]
+            axis = dims(spec).index(name)
+            ops += f"%i{name} = arith.constant {axis} : index\n%s{name} = tensor.dim {tensor}, %i{name} : {kind(spec)}\n"
+            operands.append(f"%s{name}")
+    outer = ", ".join(f"d{i}" for i in range(len(dims("m, n"))))
+    same = f"affine_map<({outer}) -> ({outer})>"
+    last = f"affine_map<({outer}) -> (d{len(dims('m, n')) - 1})>"
+    parallel = ", ".join(['"parallel"'] * len(dims("m, n")))
+    bias = f"tensor<{text['n']}xf32>"
+    after = f"""%r = linalg.generic {{indexing_maps = [{same}, {last}, {same}], iterator_types = [{parallel}]}}
+          ins(%p, %bias : {c}, {bias}) outs(%e : {c}) {{
+      ^bb0(%x: f32, %y: f32, %o: f32):
+        %t = arith.addf %x, %y : f32
+        %u = arith.maximumf %t, %z : f32
+        linalg.yield %u : f32
+      }} -> {c}"""
+    return f"""tile.kernel @k(%a: {kind(a)}, %b: {kind(b)}, %bias: {bias}) -> ({c})
+        attributes {{schedule = {{template = "matmul"{keys}}}}} {{
+      {ops} %z = arith.constant 0.0 : f32
+      %e = tensor.empty({', '.join(operands)}) : {c}
+      %f = linalg.fill ins(%z : f32) outs(%e : {c}) -> {c}
+      %p = linalg.generic {{indexing_maps = [{map_(a)}, {map_(b)}, {map_('m, n')}],
+          iterator_types = [{parallel}, "reduction"]}} ins(%a, %b : {kind(a)}, {kind(b)}) outs(%f : {c}) {{
+      ^bb0(%x: f32, %y: f32, %o: f32):
+        %t = arith.mulf %x, %y : f32
+        %u = arith.addf %o, %t : f32
+        linalg.yield %u : f32
+      }} -> {c}
+      {after if epilogue else ""}
+      tile.yield {"%r" if epilogue else "%p"} : {c}
+    }}"""
+
+
+def operands(m: int, n: int, k: int, a: str, b: str, batch: int = 0) -> list[Any]:
+    sizes = {"m": m, "n": n, "k": k}
+    lead = (batch,) if batch else ()
+    return [floats(*lead, *(sizes[d] for d in a.split(", "))), floats(*lead, *(sizes[d] for d in b.split(", "))), floats(n)]
+
+
+@pytest.mark.parametrize("b", ["k, n", "n, k"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 40, 33), (5, 7, 3), (14, 32, 64), (61, 70, 300), (128, 96, 1), (3, 4, 0)])
+def test_product(check: Any, sizes: tuple[int, int, int], b: str) -> None:
+    check(product(*sizes, b=b), operands(*sizes, "m, k", b), 2e-4)
+
+
+@pytest.mark.parametrize("b", ["k, n", "n, k"])
+@pytest.mark.parametrize("keys", [", pack_a = 1 : i64, pack_b = 1 : i64, parallel = 1 : i64, nc = 64 : i64",
+                                  ", pack_a = 0 : i64, pack_b = 0 : i64, mr = 3 : i64", ", parallel = 1 : i64"])  # fmt: skip
+def test_schedules(check: Any, keys: str, b: str) -> None:
+    check(product(61, 150, 70, b=b, keys=keys), operands(61, 150, 70, "m, k", b), 2e-4)
+
+
+@pytest.mark.parametrize("a", ["m, k", "k, m"])
+def test_transposed_a(check: Any, a: str) -> None:
+    check(product(20, 35, 40, a=a), operands(20, 35, 40, a, "k, n"), 2e-4)
+
+
+@pytest.mark.parametrize("dynamic", ["m", "mn", "mnk", "k"])
+@pytest.mark.parametrize("b", ["k, n", "n, k"])
+def test_dynamic(check: Any, dynamic: str, b: str) -> None:
+    for sizes in ((37, 45, 50), (1, 3, 2), (0, 5, 4)):
+        check(product(*sizes, b=b, dynamic=dynamic), operands(*sizes, "m, k", b), 2e-4)
+
+
+@pytest.mark.parametrize("b", ["k, n", "n, k"])
+@pytest.mark.parametrize("parallel", [0, 1])
+def test_batched(check: Any, b: str, parallel: int) -> None:
+    text = product(19, 33, 24, b=b, batch=3, keys=f", parallel = {parallel} : i64")
+    check(text, operands(19, 33, 24, "m, k", b, 3), 2e-4)
