@@ -1,1 +1,1 @@
-"""To be described."""
+"""From the llvm level out: LLVM IR text, objects, linking into this process, and the machines it is done for."""

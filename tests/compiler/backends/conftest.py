@@ -8,6 +8,7 @@ import pytest
 from xdsl.parser import Parser
 
 from stepwell.compiler.backends import jit
+from stepwell.compiler.backends.llvm_text import print_module
 from stepwell.compiler.backends.target import host
 from stepwell.dialects import context
 from stepwell.runtime import threads
@@ -19,7 +20,7 @@ PARALLEL = re.compile(r"scf\.parallel \((%\w+)\) = \((%\w+)\) to \((%\w+)\) step
 GENERIC = r'"scf.parallel"(\2, \3, \4) <{operandSegmentSizes = array<i32: 1, 1, 1, 0>}> ({ ^bb0(\1: index):'
 
 
-def readable(text: str) -> str:
+def read(text: str) -> str:
     """MLIR's syntax of scf.parallel and memref.copy, which xDSL does not read, in generic form."""
     text = PARALLEL.sub(GENERIC, text)
     text = re.sub(r"memref\.copy (%\w+), (%\w+) : (.*) to (.*)", r'"memref.copy"(\1, \2) : (\3, \4) -> ()', text)
@@ -28,18 +29,26 @@ def readable(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def build() -> Build:
-    """`build(text, **options)`: the verified module, verified again at the llvm level, as native code."""
+    """`build(text, **options)`: the verified module as native code; the llvm level is verified and re-read."""
 
     def make(text: str, *, target: Any = None, **options: Any) -> NativeFunction:
-        module = Parser(context(), readable(text)).parse_module()
+        module = Parser(context(), read(text)).parse_module()
         module.verify()
         chosen = target or host()
         constants = options.pop("constants", None)
         lowered = jit.lower_module(module, chosen, **options)
         lowered.verify()
+        again = Parser(context(), str(lowered)).parse_module()
+        assert print_module(again) == print_module(lowered), "the llvm level loses something when printed"
         return jit.load(jit.compile_llvm(lowered, chosen), constants)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def readable() -> Callable[[str], str]:
+    """`read`, for tests that build by themselves."""
+    return read
 
 
 @pytest.fixture

@@ -1,12 +1,18 @@
 """Loops to native code and back to numpy: each program here is compared with numpy."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from xdsl.parser import Parser
 
+from stepwell.compiler.backends.jit import lower_module
+from stepwell.compiler.backends.target import host
+from stepwell.dialects import context
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.runtime.function import NativeFunction
 
@@ -569,3 +575,55 @@ def test_an_op_without_lowering_is_named(build: Build) -> None:
           %m = memref.alloc() : memref<4xf32>
           func.return
         }""")
+
+
+@pytest.mark.parametrize("program", [DIVIDED, ALLOCATES], ids=["divided", "allocates"])
+def test_mlir_opt_reads_the_llvm_level(readable: Callable[[str], str], program: str) -> None:
+    tool = shutil.which("mlir-opt-22") or shutil.which("/usr/lib/llvm-22/bin/mlir-opt")
+    if tool is None:
+        pytest.skip("mlir-opt 22 is not installed")
+    lowered = lower_module(Parser(context(), readable(program)).parse_module(), host(), profile=True)
+    done = subprocess.run([tool], input=str(lowered), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("element", "lanes"), [("f32", 1), ("f64", 1), ("f32", 8)])
+def test_remainder_is_exact(build: Build, element: str, lanes: int) -> None:
+    kind = element if lanes == 1 else f"vector<{lanes}x{element}>"
+    access = "memref" if lanes == 1 else "vector"
+    suffix = "" if lanes == 1 else f", {kind}"
+    function = build(f"""
+    func.func @forward(%a: memref<64x{element}>, %b: memref<64x{element}>,
+                       %y: memref<64x{element}> {{host.kind = "output"}}) {{
+      %c0 = arith.constant 0 : index
+      %step = arith.constant {lanes} : index
+      %n = arith.constant 64 : index
+      scf.for %i = %c0 to %n step %step {{
+        %p = {access}.load %a[%i] : memref<64x{element}>{suffix}
+        %q = {access}.load %b[%i] : memref<64x{element}>{suffix}
+        %r = arith.remf %p, %q : {kind}
+        {access}.store %r, %y[%i] : memref<64x{element}>{suffix}
+      }}
+      func.return
+    }}""")
+    a, b = ((RNG.standard_normal(64) * scale).astype(NUMPY[element]) for scale in (1e6, 3))
+    np.testing.assert_array_equal(function(a, b)[0], np.fmod(a, b))
+
+
+def test_unsigned_bytes_are_named_by_the_entry(build: Build) -> None:
+    function = build("""
+    func.func @forward(%x: memref<4xi8> {host.dtype = "uint8"}, %y: memref<4xi8> {host.kind = "output", host.dtype = "uint8"},
+                       %z: memref<4xf32> {host.kind = "output"}) {
+      memref.copy %x, %y : memref<4xi8> to memref<4xi8>
+      %c0 = arith.constant 0 : index
+      %v = vector.load %x[%c0] : memref<4xi8>, vector<4xi8>
+      %w = arith.extui %v : vector<4xi8> to vector<4xi32>
+      %f = arith.sitofp %w : vector<4xi32> to vector<4xf32>
+      vector.store %f, %z[%c0] : memref<4xf32>, vector<4xf32>
+      func.return
+    }""")
+    x = np.array([0, 1, 200, 255], np.uint8)
+    y, z = function(x)
+    assert isinstance(y, np.ndarray) and y.dtype == np.uint8
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(z, x.astype("f"))
