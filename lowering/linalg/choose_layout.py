@@ -6,7 +6,9 @@ blocks becomes
 
     O[n, f/b, y, x, b] += I[n, c/b, y*s + ky, x*s + kx, b] * F[f/b, c/b, ky, kx, b, b]
 
-(with few input channels, as in a first layer, the image stays plain), and elementwise ops, poolings, spatial
+(with few input channels, as in a first layer, the image stays plain). The block is one for a whole module, so that
+tensors meet in one layout: a full vector where nearly all work has channels for it, else half of one, and so on.
+Elementwise ops, poolings, spatial
 means, paddings and concatenations that read a blocked tensor follow. Every blocked tensor has its plain form
 beside it, made by a transpose and a collapse; where nobody needs that, `dce` removes it.
 """
@@ -36,22 +38,64 @@ Blocked = dict[SSAValue, SSAValue]
 """Plain tensors to their blocked forms."""
 
 
+NEARLY_ALL = 0.9
+"""The share of multiplications that must fit a block for it to be chosen over a smaller one."""
+
+SMALLEST = 4
+
+
+def output_channels(op: GenericOp, found: structure.Convolution) -> int:
+    """How many channels of the result are next to each other in blocks: per group, or all of a depthwise one."""
+    loops = found.group if found.is_depthwise else found.out_channels
+    sizes = structure.loop_sizes(op)
+    return sizes[loops[0]] if len(loops) == 1 else 1
+
+
+def choose_block(module: ModuleOp, widest: int) -> int:
+    """The largest block, from `widest` down by halves, that nearly all convolutions' channels fill."""
+    work: dict[int, float] = {}
+    for op in module.walk():
+        found = structure.convolution(op) if isinstance(op, GenericOp) else None
+        if found is not None and isinstance(op, GenericOp):
+            steps = 1.0
+            for size in structure.loop_sizes(op):
+                steps *= max(1, size)
+            channels = output_channels(op, found)
+            work[channels] = work.get(channels, 0.0) + steps
+    block = widest
+    usable = sum(w for channels, w in work.items() if channels % SMALLEST == 0)
+    while block > SMALLEST:
+        if sum(w for channels, w in work.items() if channels % block == 0) >= NEARLY_ALL * usable:
+            return block
+        block //= 2
+    return block
+
+
 @dataclass(frozen=True)
 class ChooseLayout(Pass):
     """Give convolutions and what lies between them blocked channels. After: every convolution whose output
-    channels are a multiple of `block` has them as innermost dimension."""
+    channels are a multiple of the chosen block, at most `widest`, has them as innermost dimension."""
 
     name = "choose-layout"
-    block: int = 8
+    widest: int = 8
 
     def apply(self, module: ModuleOp, context: Context) -> None:
-        """One forward walk; a nested block sees the blocked tensors around it."""
+        """One walk to choose the block, one to rewrite."""
+        rewriter = Rewriter(choose_block(module, self.widest))
         for function in module.ops:
             for region in function.regions:
                 for block in region.blocks:
-                    self._block(block, {})
+                    rewriter.rewrite(block, {})
 
-    def _block(self, block: Block, blocked: Blocked) -> None:
+
+class Rewriter:
+    """Rewrites blocks of ops to one block of channels; a nested block sees the blocked tensors around it."""
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+
+    def rewrite(self, block: Block, blocked: Blocked) -> None:
+        """One forward walk."""
         op = block.first_op
         while op is not None:
             following = op.next_op
@@ -64,7 +108,7 @@ class ChooseLayout(Pass):
             else:
                 for region in op.regions:
                     for inner in region.blocks:
-                        self._block(inner, dict(blocked))
+                        self.rewrite(inner, dict(blocked))
             op = following
 
     # ------ generics

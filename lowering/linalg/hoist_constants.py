@@ -21,7 +21,6 @@ from xdsl.dialects import arith, func
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
-    DenseResourceAttr,
     DictionaryAttr,
     FunctionType,
     ModuleOp,
@@ -63,7 +62,7 @@ class Facts:
     constant: set[Operation] = field(default_factory=set)
     """Ops that depend on constants only."""
     weighty: set[Operation] = field(default_factory=set)
-    """Those that depend on a resource."""
+    """Those that depend on a tensor constant."""
     computed: set[Operation] = field(default_factory=set)
     """Those that more than look at it."""
 
@@ -71,7 +70,7 @@ class Facts:
         """Classify the next op, in program order."""
         if isinstance(op, arith.ConstantOp):
             self.constant.add(op)
-            if isinstance(op.properties["value"], DenseResourceAttr):
+            if isinstance(op.results[0].type, TensorType):
                 self.weighty.add(op)
             return
         scalar = op.name.startswith(("arith.", "math."))

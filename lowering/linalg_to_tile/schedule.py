@@ -161,18 +161,19 @@ def _convolution(op: GenericOp, dims: Convolution, parallel: int, target: Target
     if dims.is_depthwise:
         return Schedule("depthwise", (("parallel", parallel), ("ow", min(columns, 6))))
     blocks = sizes[dims.out_channels[0]] if len(dims.out_channels) > 1 else 1
-    width, count = convolution_tile(columns, blocks, sizes[dims.out_channels[-1]] // lanes, target.registers)
+    width, count = convolution_tile(columns, blocks, max(1, sizes[dims.out_channels[-1]] // lanes), target.registers)
     return Schedule("conv", (("parallel", parallel), ("ow", width), ("cob", count)))
 
 
 def is_blocked(op: GenericOp, dims: Convolution, lanes: int) -> bool:
-    """Whether the innermost dimension of the result is a block of channels that fills whole vectors."""
+    """Whether the innermost dimension of the result is a block of channels that fills whole vectors, or half or a
+    quarter of one."""
     out = positions(structure.output_map(op))
     if not out:
         return False
     size = structure.loop_sizes(op)[out[-1]]
     channel = dims.group[-1:] if dims.is_depthwise else dims.out_channels[-1:]
-    return channel == (out[-1],) and size != DYNAMIC and size % lanes == 0
+    return channel == (out[-1],) and size != DYNAMIC and (size % lanes == 0 or size in (lanes // 2, lanes // 4))
 
 
 def streams_along(op: GenericOp, loop: int) -> int:

@@ -7,6 +7,7 @@ from xdsl.dialects.linalg.ops import GenericOp
 
 from stepwell.dialects.tile import KernelOp
 from stepwell.lowering.linalg import HoistConstants, passes, structure
+from stepwell.lowering.linalg.choose_layout import choose_block
 from stepwell.lowering.linalg_to_tile import FormKernels
 
 
@@ -118,3 +119,13 @@ def test_a_broadcast_of_weights_is_not_stored(graph, check):
     y = b.elementwise(lambda p, q: p + q, g["x"], wide, dtype=wide.dtype)
     module = check(g.returns(y), (HoistConstants(),), array(400, 600), resources=data)
     assert len(list(module.ops)) == 1
+
+
+def test_the_block_suits_nearly_all_work(graph):
+    g = graph(x=(1, 16, 10, 10))
+    (w0, w1), _ = weights(g, w0=(24, 16, 3, 3), w1=(32, 24, 1, 1))
+    module = g.returns(g.convolution(g.convolution(g["x"], w0), w1))
+    assert [choose_block(module, widest) for widest in (4, 8, 16)] == [4, 8, 8]
+    g = graph(x=(1, 16, 10, 10))
+    (w0, w1), _ = weights(g, w0=(64, 16, 3, 3), w1=(6, 64, 1, 1))
+    assert choose_block(g.returns(g.convolution(g.convolution(g["x"], w0), w1)), 16) == 16
