@@ -1,6 +1,6 @@
 """From archive data to the object model: classes and functions on demand, objects with their values at once.
 
-    objects_of(read("model.pt")) -> the root object, and a digest of the archive's code
+objects_of(read("model.pt")) -> the root object, and a digest of the archive's code
 """
 
 from __future__ import annotations
@@ -195,7 +195,9 @@ def _digest(archive: ArchiveData, environment: ArchiveEnvironment) -> str:
         digest.update(record.encode())
         digest.update(archive.code.files[record].source.data)
     for constant in environment.constants:
-        shown = (constant.dtype.str, constant.shape, constant.tobytes()) if isinstance(constant, np.ndarray) else constant
+        shown = (
+            (constant.dtype.str, constant.shape, constant.tobytes()) if isinstance(constant, np.ndarray) else constant
+        )
         digest.update(repr(shown).encode())
     return digest.hexdigest()
 

@@ -172,9 +172,7 @@ def set_attribute(f: Lowering, owner: Value, name: str, value: Value) -> None:
     stored = f.convert(value, type_)
     if type_ is NONE:
         return
-    operation = operations.SetAttribute.create(
-        operands=[owner.ssa, stored.ssa], properties={"name": StringAttr(name)}
-    )
+    operation = operations.SetAttribute.create(operands=[owner.ssa, stored.ssa], properties={"name": StringAttr(name)})
     f.add(operation)
 
 

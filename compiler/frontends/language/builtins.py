@@ -357,4 +357,3 @@ def _fork(f: Lowering, node: ast.Call, want: Type | None) -> Value:
 def _wait(f: Lowering, arguments: Arguments, keywords: Keywords) -> Any:
     value = f.materialize(arguments[0])
     return Value(value.ssa, value.type.element) if value.type.kind == "Future" else value
-

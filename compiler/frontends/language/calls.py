@@ -63,7 +63,7 @@ def _wanted_arguments(f: Lowering, callee: Any, count: int) -> list[Type | None]
     if isinstance(callee, Method) and callee.owner.type.kind == "Class":
         method = callee.owner.type.script_class.methods.get(callee.name)
         if method is not None:
-            types = list(f.program.signature(method).types)[0 if method.is_static else 1 :]
+            types = [*f.program.signature(method).types[0 if method.is_static else 1 :]]
             return (types + [None] * count)[:count]
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from xdsl.ir import SSAValue
@@ -250,11 +251,13 @@ def _boolean(f: Lowering, node: ast.BoolOp, want: Type | None) -> Any:
         if first.type is BOOL:
             return as_value(f, condition(f, node))
         test = truth(f, first)
-        if isinstance(node.op, ast.And):
-            result = choice(f, test, lambda o=operand: f.value(o, want), lambda v=first: v)
-        else:
-            result = choice(f, test, lambda v=first: v, lambda o=operand: f.value(o, want))
+        sides = (partial(f.value, operand, want), partial(_same, first))
+        result = choice(f, test, *(sides if isinstance(node.op, ast.And) else reversed(sides)))
     return result
+
+
+def _same(value: Value) -> Value:
+    return value
 
 
 @expression_rule(ast.IfExp)

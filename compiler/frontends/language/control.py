@@ -51,13 +51,9 @@ def branch(
     _join(f, condition.value, *scopes, only)
 
 
-def choice(
-    f: Lowering, condition: Condition, then: Callable[[], Value], otherwise: Callable[[], Value]
-) -> Value:
+def choice(f: Lowering, condition: Condition, then: Callable[[], Value], otherwise: Callable[[], Value]) -> Value:
     """Lower a conditional expression; the values' types are joined."""
-    branch(
-        f, condition, lambda: f.bind("$value", then()), lambda: f.bind("$value", otherwise()), None
-    )
+    branch(f, condition, lambda: f.bind("$value", then()), lambda: f.bind("$value", otherwise()), None)
     found = f.scope.names.pop("$value")
     value = f.materialize(found)
     assert isinstance(value, Value)

@@ -275,7 +275,7 @@ def _specification(f: Lowering, part: ast.FormattedValue) -> str:
     if part.format_spec is None:
         return ""
     assert isinstance(part.format_spec, ast.JoinedStr)
-    texts = [p.value for p in part.format_spec.values if isinstance(p, ast.Constant)]
+    texts = [str(p.value) for p in part.format_spec.values if isinstance(p, ast.Constant)]
     if len(texts) != len(part.format_spec.values):
         f.unsupported("a format specification is a constant", part)
     return ":" + "".join(texts)

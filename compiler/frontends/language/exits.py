@@ -144,9 +144,7 @@ class _Rewriter:
         """A loop or `with` that may return, the return being recorded."""
         return [_set(RETURNED, False, s), *self.flagged([s])]
 
-    def _then_tail(
-        self, first: list[ast.stmt], s: ast.stmt, found: Ways, rest: list[ast.stmt]
-    ) -> list[ast.stmt]:
+    def _then_tail(self, first: list[ast.stmt], s: ast.stmt, found: Ways, rest: list[ast.stmt]) -> list[ast.stmt]:
         result = ast.copy_location(ast.Return(_name(RESULT, s)), s)
         if not found.falls:
             return [*first, result]

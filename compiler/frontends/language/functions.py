@@ -43,11 +43,12 @@ class Signature:
 
 def signature_of(function: ScriptFunction) -> Signature:
     """What the definition says. Arguments without a type are tensors, as in TorchScript."""
-    node, environment = function.node, function.environment
+    node = function.node
     formals = node.args
     if formals.vararg is not None or formals.kwarg is not None:
         raise CompileError(
-            f"{node.name} takes *args or **kwargs, which have no static type", function.location,
+            f"{node.name} takes *args or **kwargs, which have no static type",
+            function.location,
             help="name the arguments",
         )
     arguments = [*formals.posonlyargs, *formals.args, *formals.kwonlyargs]
@@ -112,9 +113,7 @@ def _default(f: Lowering, function: ScriptFunction, formal: str) -> Any:
     return f.foreign(function.environment, default) if isinstance(default, ast.expr) else Literal(default)
 
 
-def call_function(
-    f: Lowering, function: ScriptFunction, arguments: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def call_function(f: Lowering, function: ScriptFunction, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """Call a function of the program (a method with its object as first argument, if `function` is one)."""
     bound = bind_arguments(f, function, arguments, keywords)
     returns = f.program.returns(function, f)
@@ -130,9 +129,7 @@ def _returned(result: Any, returns: Type) -> Any:
     return Literal(None) if returns is NONE else Value(result, returns)
 
 
-def call_method(
-    f: Lowering, owner: Value, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]
-) -> Any:
+def call_method(f: Lowering, owner: Value, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """Call a method of an object: `torch.prim.CallMethod`."""
     cls = owner.type.script_class
     method = cls.methods.get(name)
@@ -234,10 +231,9 @@ def call_local(f: Lowering, local: Local, arguments: Sequence[Any], keywords: Ma
 
 def _bind_local(f: Lowering, scope: Scope, node: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
     formals = [*node.args.posonlyargs, *node.args.args]
-    defaults = dict(zip([a.arg for a in formals][len(formals) - len(node.args.defaults) :], node.args.defaults))
-    defaults |= {
-        a.arg: d for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None
-    }
+    optional = formals[len(formals) - len(node.args.defaults) :]
+    defaults = {a.arg: d for a, d in zip(optional, node.args.defaults, strict=True)}
+    defaults |= {a.arg: d for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None}
     name = getattr(node, "name", "the lambda")
     if len(arguments) > len(formals):
         f.refuse(f"{name} takes {len(formals)} arguments, not {len(arguments)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xdsl.ir import Block, BlockArgument, Region
@@ -225,9 +226,7 @@ def _list(f: Lowering, value: Value) -> Plan:
 
 
 def _tensor(f: Lowering, value: Value) -> Plan:
-    return Plan(
-        lambda i: call_op(f, "aten::select", [value, f.constant(0), i]), call_op(f, "aten::len", [value])
-    )
+    return Plan(lambda i: call_op(f, "aten::select", [value, f.constant(0), i]), call_op(f, "aten::len", [value]))
 
 
 def _dict(f: Lowering, value: Value) -> Plan:
@@ -258,7 +257,7 @@ def run(f: Lowering, found: Plan, names: Sequence[str], body: Callable[[Any], No
     """Run a body for each element. `names` are assigned in it; it stops when the variable `flag` is true."""
     if found.known is not None:
         for number in range(found.known):
-            _guarded(f, flag, lambda n=number: body(found.element(f.constant(n))))
+            _guarded(f, flag, partial(_numbered, f, found, body, number))
             if f.scope.ended:
                 return
         return
@@ -269,6 +268,10 @@ def run(f: Lowering, found: Plan, names: Sequence[str], body: Callable[[Any], No
         return f.constant(True) if flag is None else _unless(f, flag)
 
     loop(f, names, found.trips, f.constant(True), lambda i: body(found.element(i)), following)
+
+
+def _numbered(f: Lowering, found: Plan, body: Callable[[Any], None], number: int) -> None:
+    body(found.element(f.constant(number)))
 
 
 def _guarded(f: Lowering, flag: str | None, body: Callable[[], None]) -> None:
@@ -319,9 +322,7 @@ def _while(f: Lowering, node: ast.While, flag: str | None = None) -> None:
         known = constant_of(f.scope.find(flag))
         if known is not None:
             return f.constant(False) if known else test()
-        branch(
-            f, left, lambda: f.bind("$value", f.constant(False)), lambda: f.bind("$value", test()), "$value"
-        )
+        branch(f, left, lambda: f.bind("$value", f.constant(False)), lambda: f.bind("$value", test()), "$value")
         value: Value = f.scope.names.pop("$value")
         return value
 

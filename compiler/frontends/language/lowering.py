@@ -210,11 +210,13 @@ class Lowering:
         if isinstance(binding, Literal):
             return self.constant(binding.value, want)
         if isinstance(binding, Items):
-            wanted = want.args if want is not None and want.is_tuple and len(want.args) == len(binding.items) else ()
-            parts = [self.materialize(b, t) for b, t in zip(binding.items, wanted or [None] * len(binding.items))]
-            return self.make(operations.TupleConstruct, [v.ssa for v in parts], tuple_of([v.type for v in parts]))
+            wanted: Sequence[Type | None] = [None] * len(binding.items)
+            if want is not None and want.is_tuple and len(want.args) == len(binding.items):
+                wanted = want.args
+            return self.tuple_value([self.materialize(b, t) for b, t in zip(binding.items, wanted, strict=True)])
         if isinstance(binding, Range):
-            return self.call_language("list", [binding])
+            listed: Value = self.call_language("list", [binding])
+            return listed
         if isinstance(binding, Unusable):
             self.refuse(binding.message, help=binding.help)
         if isinstance(binding, Method):
@@ -284,7 +286,7 @@ class Lowering:
             return None
         return constants.folded(self, value, wanted) or self.overload(rule, [value], wanted)
 
-    def _widen(self, value: Value, wanted: Type) -> Value:
+    def _widen(self, value: Value, wanted: Type) -> Value | None:
         if value.type.ir == wanted.ir:
             return Value(value.ssa, wanted)
         if value.type.is_tuple and wanted.is_tuple:
@@ -331,9 +333,7 @@ class Lowering:
         made = made_by(value, operations.TupleConstruct)
         if made is not None:
             return [Value(v, t) for v, t in zip(made.operands, value.type.args, strict=True)]
-        created = operations.TupleUnpack.create(
-            operands=[value.ssa], result_types=[t.ir for t in value.type.args]
-        )
+        created = operations.TupleUnpack.create(operands=[value.ssa], result_types=[t.ir for t in value.type.args])
         return [Value(v, t) for v, t in zip(self.add(created).results, value.type.args, strict=True)]
 
     def list_value(self, elements: Sequence[Value], element: Type = TENSOR) -> Value:
@@ -342,9 +342,7 @@ class Lowering:
 
     def tuple_value(self, elements: Sequence[Value]) -> Value:
         """A new tuple."""
-        return self.make(
-            operations.TupleConstruct, [v.ssa for v in elements], tuple_of([v.type for v in elements])
-        )
+        return self.make(operations.TupleConstruct, [v.ssa for v in elements], tuple_of([v.type for v in elements]))
 
     # ------ scopes
 

@@ -56,9 +56,7 @@ class ObjectGraph:
         if use is None:
             self._uses[value.cls] = _Nothing()
         return self._add(
-            operations.ModuleObject.create(
-                result_types=[class_type(value.cls).ir], regions=[Region(Block(slots))]
-            )
+            operations.ModuleObject.create(result_types=[class_type(value.cls).ir], regions=[Region(Block(slots))])
         )
 
     def value(self, value: Any, type_: Type, path: str) -> SSAValue:
@@ -103,9 +101,7 @@ class ObjectGraph:
         if found is None:
             attribute = make(value)
             properties = {} if attribute is None else {"value": attribute}
-            found = self._constants[key] = self._add(
-                cls.create(result_types=[cls.result_type], properties=properties)
-            )
+            found = self._constants[key] = self._add(cls.create(result_types=[cls.result_type], properties=properties))
         return found
 
 
@@ -144,5 +140,3 @@ def _narrowed(value: Any, type_: Type) -> Type:
     if isinstance(value, tuple):
         return next((t for t in type_.args if t.is_tuple and len(t.args) == len(value)), type_)
     return next((t for t in type_.args if t.kind == kinds.get(type(value))), type_)
-
-

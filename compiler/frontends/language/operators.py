@@ -101,9 +101,7 @@ _REFLECTED: dict[str, Callable[[Lowering, Value, Value], Any]] = {
 
 
 def _as_tensor(f: Lowering, number: Value, like: Value) -> Value:
-    return f.materialize(
-        call_op(f, "aten::scalar_tensor", [number], {"dtype": call_op(f, "prim::dtype", [like])})
-    )
+    return f.materialize(call_op(f, "aten::scalar_tensor", [number], {"dtype": call_op(f, "prim::dtype", [like])}))
 
 
 def _of_objects(f: Lowering, method: str, a: Value, b: Value) -> Any:
@@ -166,9 +164,7 @@ def _chain(f: Lowering, node: ast.Compare, left: Any, position: int) -> Any:
     from stepwell.compiler.frontends.language.conditions import truth
 
     test = truth(f, found)
-    return choice(
-        f, test, lambda: f.materialize(_chain(f, node, right, position + 1)), lambda: f.constant(False)
-    )
+    return choice(f, test, lambda: f.materialize(_chain(f, node, right, position + 1)), lambda: f.constant(False))
 
 
 def compare(f: Lowering, operator: ast.cmpop, left: Any, right: Any) -> Any:

@@ -38,9 +38,7 @@ from stepwell.dialects.torch.resolve import Match, NoMatch, formal_type, match, 
 from stepwell.dialects.torch.schema import Argument, Schema
 
 
-def call_op(
-    f: Lowering, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any] | None = None
-) -> Any:
+def call_op(f: Lowering, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any] | None = None) -> Any:
     """Call an op by name ("aten::add"): bindings in, a binding out (a Value, Items for several results, None).
 
     Raises CompileError where no overload takes the arguments, UnsupportedError where there is no such op.

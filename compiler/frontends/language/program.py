@@ -116,7 +116,8 @@ class Program:
         if signature.returns is None:
             if function in self._open:
                 raise CompileError(
-                    f"{function.node.name} calls itself, so its result needs a type", function.location,
+                    f"{function.node.name} calls itself, so its result needs a type",
+                    function.location,
                     help=f"annotate it: def {function.node.name}(...) -> Tensor:",
                 )
             self.lower(function)
@@ -271,9 +272,7 @@ def _class_type(program: Program, cls: ScriptClass, use: _Use) -> Operation:
         symbol = SymbolRefAttr(program.symbol(method))
         entries.append(operations.Method.create(properties=_entry(name, "function", symbol)))
     class_type(cls)
-    return operations.ClassType.create(
-        properties={"sym_name": StringAttr(cls.name)}, regions=[Region(Block(entries))]
-    )
+    return operations.ClassType.create(properties={"sym_name": StringAttr(cls.name)}, regions=[Region(Block(entries))])
 
 
 def _entry(name: str, key: str, value: Attribute) -> dict[str, Attribute]:

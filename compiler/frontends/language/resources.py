@@ -72,4 +72,3 @@ def _arrays(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Array]
         return
     for key, inner in parts.items():
         yield from _arrays(inner, f"{path}.{key}" if path else str(key), seen)
-
