@@ -226,7 +226,15 @@ class Writer:
             inside[self.n_axis] = max(nr, -(-(columns or 16 * nr) // (4 * cores) // nr) * nr)
         tiling.blocks = {**blocks, **inside}
         if not pack and not parallel:
-            tiling.blocks = {}
+            tiling.blocks = self._panels(nr)
+
+    def _panels(self, nr: int) -> dict[int, int]:
+        """What one thread does at a time of a B that lies in panels: as many as half of the cache holds."""
+        panels = [a for a in self.n_axes if a != self.n_axis]
+        if not panels or not self.k_total:
+            return {}
+        one = self.k_total * nr * width(self.element(self.product.dims.rhs)) // 8
+        return {panels[-1]: max(1, self.frame.target.l2 // 2 // one)}
 
     def read(self, operand: int, point: Sequence[Poly]) -> SSAValue:
         """An operand of the contraction at a point of its loops."""

@@ -6,10 +6,12 @@ speak of speed only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 from xdsl.dialects import func
+from xdsl.dialects.builtin import AnyFloat, TensorType
+from xdsl.ir import SSAValue
 
 from stepwell.dialects.target import Target
 from stepwell.dialects.tile import KernelOp
@@ -22,11 +24,15 @@ from stepwell.lowering.tile_to_loops.choose import (
     lanes_of,
     merge_axes,
     shared_axes,
+    width,
 )
-from stepwell.lowering.tile_to_loops.evaluate import Plan
+from stepwell.lowering.tile_to_loops.accesses import Walk
+from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Keep, Plan
 from stepwell.lowering.tile_to_loops.frame import Frame
+from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.matmul import matmul
 from stepwell.lowering.tile_to_loops.nest import Nest, Space, Tiling, is_empty, spaces_of
+from stepwell.lowering.tile_to_loops.polynomial import ZERO, Atom, Poly
 
 def lower_kernel(kernel: KernelOp, target: Target) -> func.FuncOp:
     """The function of a kernel. Raises UnsupportedError for a body that cannot be written."""
@@ -57,16 +63,79 @@ def pointwise(frame: Frame, space: Space, merge: bool = True) -> None:
     wanted = frame.setting("vector_dim", -1)
     axis = wanted if 0 <= wanted < space.rank else lane_axis(evaluator, space, found, atoms, walk)
     evaluator.lanes = evaluator.vector_lanes if axis is not None else 1
-    order = [a for a in range(space.rank) if a != axis]
+    outer = reduced_axes(frame, atoms, walk)
+    order = [a for a in range(space.rank) if a != axis and a in outer]
     parallel = bool(kernel.size("parallel"))
     tiling = Tiling(axis, order=order, blocks=shared_axes(space, order, frame.target, parallel))
     tiling.masked = all_maskable(frame.target, elements)
+    inner = [a for a in range(space.rank) if a != axis and a not in outer]
+    if axis is not None and axis in outer:
+        order += [axis, *inner]
+    else:
+        order += [*inner, axis] if axis is not None else inner
     if axis is not None:
-        order.append(axis)
         tiling.tile[axis] = vectors_at_once(frame, space, axis, len(walk.reduced) > 0)
         chunk_lanes(tiling, space, axis, evaluator.vector_lanes, parallel)
     plan_windows(frame)
+    keep_rows(frame, space, walk, [*inner, axis] if axis is not None and axis not in outer else inner)
     Nest(evaluator, space, tiling).write()
+    evaluator.keeps.clear()
+
+
+def reduced_axes(frame: Frame, atoms: Sequence[Atom], walk: Walk) -> set[int]:
+    """The axes on which the kernel's reductions depend: their loops are outside, so that what is reduced is
+    computed once per row. All axes, where nothing is reduced."""
+    nodes = [node for node in frame.graph.nodes.values() if node.op in walk.reduced]
+    if not nodes:
+        return set(range(len(atoms)))
+    points = [walk.points[node.op][dim] for node in nodes for dim in node.parallel]
+    return {axis for axis, atom in enumerate(atoms) if any(point.has(atom) for point in points)}
+
+
+KEPT_ELEMENTS = 1 << 14
+"""Rows of at most so many elements are kept."""
+
+
+def keep_rows(frame: Frame, space: Space, walk: Walk, inner: Sequence[int]) -> None:
+    """Put costly elementwise values of a row that a reduction and something else need into scratch."""
+    evaluator, target = frame.evaluator, space.results[0][0].type
+    assert isinstance(target, TensorType)
+    if not inner or frame.setting("keep", 1) == 0 or min(inner) != space.rank - len(inner):
+        return
+    sizes = [size for axis in inner if (size := target.get_shape()[axis]) is not None]
+    if any(size < 0 for size in sizes) or prod(sizes) > KEPT_ELEMENTS:
+        return
+    first = min(inner)
+    for node in frame.graph.nodes.values():
+        if node.reduced or node.op not in walk.points or len(node.op.results) != 1:
+            continue
+        value = node.op.results[0]
+        kind = value.type
+        readers = {use.operation for use in value.uses}
+        reduces = any(reader in walk.reduced for reader in readers)
+        if not reduces or len(readers) < 2 or not is_costly(node):
+            continue
+        assert isinstance(kind, TensorType)
+        if kind.get_shape() != target.get_shape() or not isinstance(kind.element_type, AnyFloat):
+            continue
+        memory = frame.scratch(kind.element_type, prod(sizes), width(kind.element_type) // 8)
+        evaluator.keeps[value] = Keep(memory, lambda index, v=value: row_place(evaluator, v, index, first))
+
+
+def row_place(evaluator: Evaluator, value: SSAValue, index: Sequence[Poly], first: int) -> Poly:
+    """The place of an element in its row: the axes from `first` on."""
+    total = ZERO
+    for position, stride in zip(index[first:], evaluator.strides(value)[first:], strict=True):
+        total = total + position * stride
+    return total
+
+
+def is_costly(node: Node) -> bool:
+    """Whether computing a value again costs more than reading it."""
+    return any(op.name.startswith("math.") and op.name not in CHEAP for op in node.body.ops)
+
+
+CHEAP = ("math.absf", "math.fma", "math.copysign", "math.sqrt", "math.floor", "math.ceil")
 
 
 def vectors_at_once(frame: Frame, space: Space, axis: int, reduces: bool) -> int:
