@@ -68,10 +68,10 @@ class Liveness:
         return self.begin[parent]
 
     def last_read(self, value: SSAValue) -> int:
-        """The last position at which a value is needed; its definition where nothing reads it."""
+        """The last position at which a value is needed: past its op at least, for there it is written."""
         last = self.defined(value)
-        if isinstance(value.owner, Operation) and not value.owner.regions:
-            last = self.end[value.owner]
+        if isinstance(value.owner, Operation):
+            last = self.end[value.owner] + 1
         home = value.owner if isinstance(value, BlockArgument) else value.owner.parent_block()
         for use in value.uses:
             last = max(last, self._until(use.operation, home))
