@@ -50,11 +50,11 @@ class Allocate:
 
 @dataclass(slots=True, eq=False)
 class Range:
-    """range(start, stop, step): Values."""
+    """range(start, stop, step); None stands for the usual start of 0 and step of 1."""
 
-    start: Value
+    start: Value | None
     stop: Value
-    step: Value
+    step: Value | None
 
 
 @dataclass(slots=True, eq=False)

@@ -224,8 +224,8 @@ def _range(f: Lowering, arguments: Arguments, keywords: Keywords) -> Range:
         f.refuse("range takes one to three arguments")
     values = [f.convert(f.materialize(a), INT) for a in arguments]
     if len(values) == 1:
-        return Range(f.constant(0), values[0], f.constant(1))
-    return Range(values[0], values[1], values[2] if len(values) == 3 else f.constant(1))
+        return Range(None, values[0], None)
+    return Range(values[0], values[1], values[2] if len(values) == 3 else None)
 
 
 @_builtin("enumerate")

@@ -177,13 +177,14 @@ def _unrolled(items: Sequence[Any]) -> Plan:
 
 
 def _range(f: Lowering, found: Range) -> Plan:
-    start, step = constant_of(found.start), constant_of(found.step)
-    if start == 0 and step == 1:
+    if found.step is None and (found.start is None or constant_of(found.start) == 0):
         return Plan(lambda i: i, found.stop)
-    if step == 0:
+    start = found.start if found.start is not None else f.constant(0)
+    step = found.step if found.step is not None else f.constant(1)
+    if constant_of(step) == 0:
         f.refuse("range() arg 3 must not be zero")
-    trips = f.overload("aten::__range_length", [found.start, found.stop, found.step])
-    return Plan(lambda i: f.overload("aten::__derive_index", [i, found.start, found.step]), trips)
+    trips = f.overload("aten::__range_length", [start, found.stop, step])
+    return Plan(lambda i: f.overload("aten::__derive_index", [i, start, step]), trips)
 
 
 def _shifted(f: Lowering, index: Value, start: Value) -> Value:

@@ -204,8 +204,9 @@ def _lower_body(program: Program, function: ScriptFunction) -> func.FuncOp:
             argument.name_hint = name if name.isidentifier() else None
             f.bind(name, Value(argument, type_))
         statements.block(f, exits.structured(function.node.body))
-        result = _result(f, signature)
-        f.add(func.ReturnOp(result.ssa))
+        with f.at(function.node.body[-1]):
+            result = _result(f, signature)
+            f.add(func.ReturnOp(result.ssa))
         name = program.symbol(function)
         created = func.FuncOp(
             name, ([t.ir for t in signature.types], [result.type.ir]), Region(block), visibility="private"
