@@ -1,0 +1,158 @@
+"""From a module of values to something that can be called: the pipeline, the back end, and weights prepared once.
+
+f = compile_linalg(module, {"weight": w}, target)
+y, = f(x)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from xdsl.dialects import func
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerAttr, ModuleOp, StringAttr
+from xdsl.ir import Attribute
+
+from stepwell.compiler.backends import jit
+from stepwell.compiler.backends.target import host as host_target
+from stepwell.compiler.cache import Cache
+from stepwell.compiler.pipeline import STEPS, Report, Verify, run
+from stepwell.compiler.program import Program, Resources
+from stepwell.dialects.levels import LINALG, LOOPS
+from stepwell.dialects.target import Target
+from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, keep_only
+from stepwell.runtime.function import NativeFunction
+
+Array = np.ndarray[Any, Any]
+Value = Array | int | float | bool
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Objects of a program, before they are linked: everything here is bytes and plain data.
+
+    `order`: for each result of the method, its position among what the native function gives (the caller's
+    buffers first, then numbers and buffers of the program's own). `prepared`: the names of what `prepare` gives.
+    """
+
+    forward: jit.CompiledObject
+    order: tuple[int, ...]
+    prepare: jit.CompiledObject | None = None
+    prepared: tuple[str, ...] = ()
+
+    def load(self, resources: Mapping[str, Array]) -> NativeProgram:
+        """Link, prepare the weights, and bind the constants. Raises KeyError for a missing resource."""
+        constants: dict[str, Array] = dict(resources)
+        if self.prepare is not None:
+            values = jit.load(self.prepare, constants)()
+            constants.update(zip(self.prepared, (np.asarray(value) for value in values), strict=True))
+        return NativeProgram(jit.load(self.forward, constants), self.order)
+
+
+@dataclass(frozen=True)
+class NativeProgram:
+    """A compiled method: called with one value per argument, it gives its results in order, then the states."""
+
+    native: NativeFunction
+    order: tuple[int, ...]
+
+    def __call__(self, *arguments: Value) -> list[Value]:
+        values = self.native(*arguments)
+        return [values[i] for i in self.order]
+
+
+def compile_linalg(
+    module: ModuleOp,
+    resources: Mapping[str, Array] | None = None,
+    target: Target | None = None,
+    *,
+    profile: bool = False,
+    verify: Verify = "crossings",
+    cache: Cache | None = None,
+) -> NativeProgram:
+    """Compile a module of the linalg level (or tile, or loops, if it says so) for this machine, and load it.
+
+    The module is changed on its way down. Raises what `run` raises, and UnsupportedError for what has no
+    native form.
+    """
+    program = Program(module, resources if isinstance(resources, Resources) else Resources(resources))
+    if program.level is None:
+        program.mark(LINALG)
+    compiled, _ = compile_program(program, target, profile=profile, verify=verify, cache=cache)
+    return compiled.load(program.resources)
+
+
+def compile_program(
+    program: Program,
+    target: Target | None = None,
+    *,
+    profile: bool = False,
+    verify: Verify = "crossings",
+    cache: Cache | None = None,
+) -> tuple[Compiled, Report]:
+    """Compile a program to objects; the program ends at the llvm level, as its entry."""
+    target = target or host_target()
+    report = run(program, target=target, to=LOOPS.name, verify=verify)
+    functions = {op.sym_name.data: op for op in program.module.ops if isinstance(op, func.FuncOp)}
+    order = result_order(functions[entry_name(program.module)])
+    prepare: jit.CompiledObject | None = None
+    prepared: tuple[str, ...] = ()
+    if PREPARE in functions:
+        prepared = tuple(_result_names(functions[PREPARE]))
+        part = program.copy()
+        keep_only(part.module, PREPARE)
+        prepare = _object(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
+    forward = _object(program, "", target, report, verify=verify, profile=profile, cache=cache)
+    return Compiled(forward, order, prepare, prepared), report
+
+
+def _object(
+    program: Program,
+    entry: str,
+    target: Target,
+    report: Report,
+    *,
+    verify: Verify,
+    profile: bool,
+    cache: Cache | None,
+) -> jit.CompiledObject:
+    """One entry, from the loops level to an object file."""
+    last = LoopsToLlvm(target, entry, profile)
+    steps = tuple(last if step is LoopsToLlvm else step for step in STEPS)
+    report.timings += run(program, target=target, steps=steps, verify=verify).timings
+    started = time.perf_counter()
+    compiled = jit.compile_llvm(program.module, target, cache=cache)
+    report.timings.append(("llvm", time.perf_counter() - started))
+    return compiled
+
+
+def result_order(function: func.FuncOp) -> tuple[int, ...]:
+    """For each result that the function had as values: where a call of the native function gives it."""
+    given = [
+        *(a for a in _dictionaries(function.arg_attrs) if a.get("host.kind") == OUTPUT),
+        *_dictionaries(function.res_attrs),
+    ]
+    numbers = [_number(attributes["host.result"]) for attributes in given]
+    return tuple(numbers.index(i) for i in range(len(numbers)))
+
+
+def _result_names(function: func.FuncOp) -> list[str]:
+    """The names of the results of @prepare, in the order of its buffers."""
+    outputs = [a for a in _dictionaries(function.arg_attrs) if a.get("host.kind") == OUTPUT]
+    names = [attributes["host.name"] for attributes in outputs]
+    return [name.data for name in names if isinstance(name, StringAttr)]
+
+
+def _dictionaries(given: ArrayAttr[DictionaryAttr] | None) -> list[Mapping[str, Attribute]]:
+    return [item.data for item in given.data] if given is not None else []
+
+
+def _number(attribute: Attribute) -> int:
+    assert isinstance(attribute, IntegerAttr)
+    return attribute.value.data
+
+
+OUTPUT = StringAttr("output")
