@@ -223,6 +223,7 @@ def _element_samples() -> Iterator[Sample]:
     yield sample(np.array([[-3]]))
     yield sample(np.array(True))
     yield sample(np.array([0.0]))
+    yield sample(np.array(5))
 
 
 def _convert(kind: str, value: Any) -> Any:
@@ -249,7 +250,14 @@ def element(schema: str, kind: str | None, doc: str) -> None:
         value = _read(b, x)
         return value.cast(_KIND[out.kind])
 
-    declare(schema, infer=infer, reference=reference, lower=lower, samples=_element_samples, doc=doc, source=schema)
+    def samples() -> Iterator[Sample]:
+        for taken in _element_samples():
+            array = taken.arguments[0]
+            fits = {"IntImplicit": array.dtype.kind == "i", "FloatImplicit": array.dtype.kind == "f"}
+            if "Implicit" not in schema or fits.get(schema[6:].partition("(")[0], True):
+                yield sample(array.reshape(())) if "Implicit" in schema else taken
+
+    declare(schema, infer=infer, reference=reference, lower=lower, samples=samples, doc=doc, source=schema)
 
 
 element("aten::item(Tensor self) -> Scalar", None, "The element as a Python number.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.torch.declare import RuntimeFault, TensorInfo, Undecided
-from stepwell.dialects.torch.sizes import Dim, Size, bounds
+from stepwell.dialects.torch.sizes import Size, bounds
 
 
 def wrap(dim: Any, rank: int) -> int:
@@ -79,8 +80,11 @@ def reduced(x: TensorInfo, dims: Iterable[int], keep: bool) -> tuple[Size, ...]:
     return tuple(s for d, s in enumerate(x.sizes) if d not in gone)
 
 
-def is_symbolic(value: Any) -> bool:
-    return isinstance(value, Dim)
+def known(value: Any, what: str) -> Any:
+    """A number that the rule itself needs. UnsupportedError where it is only known at run time."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    raise UnsupportedError(f"{what} that is only known at run time")
 
 
 def require(condition: bool, message: str, exception: str = "RuntimeError") -> None:

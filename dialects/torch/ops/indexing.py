@@ -448,17 +448,19 @@ def _index_lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, indices: Sequence
     return b.pointwise(body, spread, out.sizes, out.dtype)
 
 
-def _index_samples(gaps: bool) -> Callable[[], Iterator[Sample]]:
+def _index_samples(gaps: bool, masks: bool) -> Callable[[], Iterator[Sample]]:
     def make() -> Iterator[Sample]:
         x = normal(3, 4, 5)
         yield sample(x, [np.array([0, 2, -1])])
         yield sample(x, [np.array([[0], [2]]), np.array([1, -1])])
         yield sample(normal(4), [np.zeros((0,), np.int64)])
-        yield sample(x, [normal(3, 4) > 0])
-        yield sample(normal(5), [normal(5) > 0])
+        if masks:
+            yield sample(x, [normal(3, 4) > 0])
+            yield sample(normal(5), [normal(5) > 0])
         if gaps:
             yield sample(x, [None, np.array([0, 2])])
             yield sample(x, [np.array([0, 2]), None, np.array([1, 1])])
+        if gaps and masks:
             yield sample(x, [None, normal(4) > 0])
 
     return make
@@ -471,7 +473,7 @@ for _schema in (
 ):
     declare(
         _schema, infer=lambda x, indices: x.with_sizes(Plan(x, indices).sizes), reference=_index_reference,
-        lower=_index_lower, samples=_index_samples("?[]" in _schema),
+        lower=_index_lower, samples=_index_samples("?[]" in _schema, "unsafe" not in _schema),
         doc="The elements at the positions that index tensors (of ints, or a mask) name, as numpy's.",
         source=f"{__name__} ({_schema.partition('(')[0]})",
     )  # fmt: skip

@@ -121,7 +121,7 @@ def _declare_number(
             if found is not None:
                 return found
         if kind in ("Scalar", "number"):
-            return ScalarInfo("float" if any(is_float(a) for a in arguments) else "int")
+            return ScalarInfo("float" if in_float or any(is_float(a) for a in arguments) else "int")
         return ScalarInfo(kind)
 
     def lower(b: LinalgBuilder, out: Any, *arguments: Any) -> Scalar:

@@ -18,7 +18,7 @@ from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, declare, op, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
 from stepwell.dialects.torch.ops.convolution import each
-from stepwell.dialects.torch.ops.dimensions import require
+from stepwell.dialects.torch.ops.dimensions import known, require
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts, numpy_compute
 from stepwell.dialects.torch.ops.samples import normal
@@ -36,6 +36,7 @@ def _wanted(x: TensorInfo, rank: int, sizes: Sequence[Size] | None, factors: Seq
     assert factors is not None
     result: list[Size] = []
     for size, factor in zip(x.sizes[2:], each(factors, rank), strict=True):
+        known(factor, "a scale factor")
         if isinstance(size, int):
             result.append(int(math.floor(size * factor)))
         elif factor == int(factor):

@@ -11,7 +11,7 @@ import numpy as np
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, declare, op, sample
-from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, reduced, require, wrap_all
+from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, known, reduced, require, wrap_all
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts, floating
 from stepwell.dialects.torch.ops.reductions import Dims, accumulated, axes, back, need_floats, wide
@@ -115,6 +115,7 @@ for _name in ("var", "std", "var_mean", "std_mean"):
 
 def _norm_info(x: TensorInfo, p: Any, dims: Dims, keep: bool, dtype: DType | None) -> TensorInfo:
     need_floats("linalg.vector_norm", x, dtype)
+    known(p, "the order of a norm")
     return TensorInfo(reduced(x, wrap_all(dims, x.rank), keep), dtype or x.dtype)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,14 +23,15 @@ from stepwell.dialects.torch.sizes import Dim, Symbol
 
 declare_all()
 
-NAMES = {d.schema.qualified_name: d for d in OPS}
-
-
 def pytest_generate_tests(metafunc):
-    """A test that takes `declaration` runs for every declaration with samples."""
-    if "declaration" in metafunc.fixturenames:
-        chosen = [d for d in OPS if d.samples is not None]
-        metafunc.parametrize("declaration", chosen, ids=lambda d: d.schema.qualified_name)
+    """A test that takes `family` runs for every family: its declarations that have samples."""
+    if "family" in metafunc.fixturenames:
+        families = {}
+        for declaration in OPS:
+            if declaration.samples is not None:
+                module = declaration.reference.__module__.rpartition(".")[2]
+                families.setdefault(module, []).append(declaration)
+        metafunc.parametrize("family", families.values(), ids=families.keys())
 
 
 def samples_of(declaration):
@@ -119,18 +121,38 @@ def wrapped(result, inferred, linalg):
 
 
 class Lowering:
-    """One call of a declaration as a function on tensors: @f of the tensor arguments."""
+    """One call of a declaration as a function on tensors: @f of the tensor arguments.
 
-    def __init__(self, declaration, arguments, symbolic=False):
+    symbolic: sizes are only known at run time. numbers: so are ints, floats and bools (of these schema types).
+    """
+
+    def __init__(self, declaration, arguments, symbolic=False, numbers=()):
         self.arrays = []
         self.symbolic = symbolic
+        self.numbers = numbers
         self.symbols = {}
         self.block = Block()
         self.linalg = LinalgBuilder(self.block)
         self.builder = DirectBuilder(self.linalg)
         formals = [f.type for f in declaration.schema.arguments]
         values = [self.argument(v, t) for v, t in zip(arguments, formals, strict=True)]
-        self.result = self.builder.emit(declaration, values)
+        self.finish(self.builder.emit(declaration, values))
+
+    @classmethod
+    def of_write(cls, declaration, base, value, rest):
+        """The write through a view: base and value are tensors, the result is the base afterwards."""
+        self = cls.__new__(cls)
+        self.arrays, self.symbolic, self.numbers, self.symbols = [], False, (), {}
+        self.block = Block()
+        self.linalg = LinalgBuilder(self.block)
+        self.builder = DirectBuilder(self.linalg)
+        operands = [self.tensor(base), self.tensor(value)]
+        others = [self.tensor(a) if isinstance(a, np.ndarray) else a for a in rest]
+        self.finish(declaration.write(self.builder, *operands, *others))
+        return self
+
+    def finish(self, result):
+        self.result = result
         flat = list(self.flatten(self.result))
         self.infos = [v.info for v in flat]
         self.linalg.add(func.ReturnOp(*(v.ssa for v in flat)))
@@ -143,7 +165,18 @@ class Lowering:
             return self.tensor(value)
         if isinstance(value, list):
             return [self.argument(v, type_) for v in value]
+        if type_.base in self.numbers and isinstance(value, (bool, int, float)):
+            return self.number(value)
         return value
+
+    def number(self, value):
+        kind = {bool: "bool", int: "int", float: "float"}[type(value)]
+        builtin = {"bool": dtypes.bool_, "int": dtypes.int64, "float": dtypes.float64}[kind].builtin
+        argument = self.block.insert_arg(builtin, len(self.block.args))
+        self.arrays.append(value)
+        if kind == "int":
+            return self.linalg.symbol_of("i", argument, -(1 << 62))
+        return Value(argument, ScalarInfo(kind))
 
     def tensor(self, array):
         dtype = dtypes.from_numpy(array.dtype)
@@ -177,7 +210,7 @@ class Lowering:
             yield Value(scalar.value, ScalarInfo(kind))
 
     def run(self):
-        arrays = [a.view(np.int8) if a.dtype == np.uint8 else a for a in self.arrays]
+        arrays = [a.view(np.int8) if getattr(a, "dtype", None) == np.uint8 else a for a in self.arrays]
         results = interpret(self.module, "f", arrays)
         return [
             r.view(np.uint8) if isinstance(i, TensorInfo) and i.dtype == dtypes.uint8 else r
@@ -206,7 +239,9 @@ def assert_same(got, expected, tolerance, what):
 
 
 @pytest.fixture(scope="session")
-def lowering():
-    return Lowering
+def tools():
+    """The functions above, for the tests' modules."""
+    names = "samples_of facts_of evaluate flat assert_same Lowering"
+    return SimpleNamespace(**{name: globals()[name] for name in names.split()})
 
 
