@@ -17,6 +17,7 @@ from stepwell.compiler.signature import Call, Pattern, describe
 if TYPE_CHECKING:
     from stepwell.compiler.program import Program
     from stepwell.compiler.session import Session
+    from stepwell.lowering.analysis.work import Work
 
 MLIR_LEVELS = ("torch", "linalg", "tile", "loops", "llvm")
 """The levels that are MLIR text, from the contract down; `raw` is above them, ir, asm and obj below."""
@@ -100,39 +101,74 @@ class Inspector:
     def profile(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Profile:
         """Call with timers in the code; the time of every kernel."""
         from stepwell.compiler.threads_of_compilation import deep_stack
+        from stepwell.runtime.profile import Stopwatch
 
         call, _ = self.method._take_apart(self.method.bind(arguments, keywords))
-        state = self.method._state
-        executable = deep_stack(lambda: self._timed(call, state))
+        executable, work = deep_stack(lambda: self._timed(call, self.method._state))
         executable(call.leaves)
         native = executable.native
-        native.profile.reset()
-        for _ in range(10):
-            executable(call.leaves)
-        return Profile([(t.kernel, t.calls, t.seconds) for t in native.profile.times()])
+        with Stopwatch(native.profile):
+            for _ in range(10):
+                executable(call.leaves)
+        return Profile(
+            [KernelRow(t.name, t.calls / 10, t.seconds / 10, work.get(t.name)) for t in native.profile.times()]
+        )
 
-    def _timed(self, call: Call, state: Any) -> Executable:
+    def _timed(self, call: Call, state: Any) -> tuple[Executable, dict[str, Work]]:
         from stepwell.compiler.driver import compile_program
+        from stepwell.dialects import tile
+        from stepwell.lowering.analysis.work import work_of
 
         specialized = self.session.specialized(self.method, call, Pattern(call.numbers), state)
+        lower_to(specialized.program, "tile", self.session.target)
+        kernels = [op for op in specialized.program.module.ops if isinstance(op, tile.KernelOp)]
+        work = {k.sym_name.data: work_of(k) for k in kernels}
         compiled, _ = compile_program(specialized.program, self.session.target, profile=True)
         native = compiled.load(specialized.program.resources).native
-        return Executable(native.call, specialized.selection, specialized.results, specialized.used_state, native=native)
+        run = native.call
+        made = Executable(run, specialized.selection, specialized.results, specialized.used_state, native=native)
+        return made, work
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """One kernel in one call of the method: how often it runs, seconds in all, work of one run (None: unknown)."""
+
+    name: str
+    calls: float
+    seconds: float
+    work: Work | None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Kernels with how often they ran and how long they took (seconds in all)."""
+    """The kernels of a call; the first row is the whole method. Rates are of one core, shares of its peak."""
 
-    kernels: Sequence[tuple[str, int, float]]
+    kernels: Sequence[KernelRow]
 
     def __str__(self) -> str:
-        total = sum(seconds for _, _, seconds in self.kernels) or 1.0
-        rows = sorted(self.kernels, key=lambda k: -k[2])
-        return "\n".join(
-            f"{name:32} {calls:8d} calls {seconds * 1e6 / max(calls, 1):10.1f} us each {100 * seconds / total:5.1f} %"
-            for name, calls, seconds in rows
-        )
+        from stepwell.compiler.peak import measured
+
+        peak, whole = measured(), self.kernels[0].seconds or 1e-12
+        head = f"{'kernel':28} {'calls':>6} {'us':>10} {'share':>7} {'MB':>8} {'MFLOP':>9} {'GFLOP/s':>8} {'of peak':>8} {'GB/s':>7}"
+        rows = [head]
+        for row in [self.kernels[0], *sorted(self.kernels[1:], key=lambda k: -k.seconds)]:
+            line = f"{row.name:28} {row.calls:6.0f} {row.seconds * 1e6:10.1f} {100 * row.seconds / whole:6.1f}%"
+            rows.append((line + _rates(row, peak.flops)).rstrip())
+        rows.append(f"peak of one core, measured: {peak.flops / 1e9:.0f} GFLOP/s, {peak.bytes / 1e9:.1f} GB/s (copy)")
+        return "\n".join(rows)
+
+
+def _rates(row: KernelRow, peak: float) -> str:
+    if row.work is None or not row.seconds:
+        return ""
+    text = f" {row.work.bytes * row.calls / 1e6:8.2f}" if row.work.bytes is not None else f" {'':8}"
+    if row.work.flops is not None:
+        rate = row.work.flops * row.calls / row.seconds
+        text += f" {row.work.flops * row.calls / 1e6:9.2f} {rate / 1e9:8.1f} {100 * rate / peak:7.1f}%"
+    if row.work.bytes is not None:
+        text += f" {row.work.bytes * row.calls / row.seconds / 1e9:7.1f}"
+    return text
 
 
 def _row(level: str, module: Any, seconds: float) -> str:
