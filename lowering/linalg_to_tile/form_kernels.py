@@ -58,8 +58,23 @@ def form_block(block: Block, kernels: Kernels, target: Target) -> None:
         kernels.launch(group, chosen)
     for op in list(block.ops):
         if isinstance(op, FillOp) and op.results[0].first_use is not None:
-            fill = Group(Kind.MAP, [op])
-            kernels.launch(fill, schedule(fill, target))
+            for fill in _one_per_destination(op, block):
+                group = Group(Kind.MAP, [fill])
+                kernels.launch(group, schedule(group, target))
+
+
+def _one_per_destination(op: FillOp, block: Block) -> list[FillOp]:
+    """A fill of its own for every insert_slice that writes into it (paddings): filling again costs what copying
+    would, and the insertion can then be done in place."""
+    uses = [use for use in op.results[0].uses if isinstance(use.operation, tensor.InsertSliceOp) and use.index == 1]
+    shared = uses if op.results[0].uses.get_length() > len(uses) else uses[1:]
+    fills = [op]
+    for use in shared:
+        copy = op.clone()
+        block.insert_op_after(copy, op)
+        use.operation.operands[use.index] = copy.results[0]
+        fills.append(copy)
+    return fills
 
 
 @dataclass(frozen=True)
