@@ -43,6 +43,12 @@ def lanes_of(elements: Sequence[Attribute], target: Target) -> int:
     return target.lanes(max(floats or [width(e) for e in elements] or [32]))
 
 
+def fitting_lanes(space: Space, axis: int, lanes: int) -> int:
+    """Lanes that a short axis can fill: the next power of two."""
+    size = space.sizes[axis].constant
+    return min(lanes, 1 << max(0, size - 1).bit_length()) if size else lanes
+
+
 def accesses_of(evaluator: Evaluator, space: Space) -> tuple[Accesses, list[Atom], Walk]:
     """What the results of a space read and write, with an atom per axis."""
     walk = Walk(evaluator)

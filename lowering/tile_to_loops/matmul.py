@@ -23,7 +23,15 @@ from xdsl.ir import Attribute, SSAValue
 
 from stepwell.lowering.linalg.structure import Contraction, contraction
 from stepwell.lowering.tile_to_loops.accesses import Accesses, Walk, symbolic
-from stepwell.lowering.tile_to_loops.choose import accesses_of, all_maskable, lanes_of, merge_axes, shared_axes, width
+from stepwell.lowering.tile_to_loops.choose import (
+    accesses_of,
+    all_maskable,
+    fitting_lanes,
+    lanes_of,
+    merge_axes,
+    shared_axes,
+    width,
+)
 from stepwell.lowering.tile_to_loops.evaluate import Plan, Stage
 from stepwell.lowering.tile_to_loops.frame import Frame
 from stepwell.lowering.tile_to_loops.graph import Node
@@ -111,16 +119,21 @@ class Writer:
             return False
         self.n_axis = self.n_axes[-1]
         elements = self.product.found.elements()
-        lanes = evaluator.vector_lanes = evaluator.lanes = lanes_of(elements, frame.target)
+        lanes = fitting_lanes(space, self.n_axis, lanes_of(elements, frame.target))
+        evaluator.vector_lanes = evaluator.lanes = lanes
         contiguous = self._stride(self.product.dims.rhs, self.product.atoms[self.n_axis]) == 1
         rows = self._count(self.m_axes)
         if lanes < 2 or (not contiguous and (rows is not None and rows < 4 or not self._can_pack())):
             return False
+        nr_wanted = frame.setting("nr", 2 * lanes)
         mr, nr = self._tile(rows, lanes)
         tiling = Tiling(self.n_axis, masked=all_maskable(frame.target, elements))
         tiling.tile[self.n_axis] = nr // lanes
         if self.m_axes:
             tiling.tile[self.m_axes[-1]] = mr
+        columns = space.sizes[self.n_axis].constant
+        if columns is not None and columns < nr_wanted and len(self.n_axes) > 1:
+            tiling.tile[self.n_axes[-2]] = nr_wanted // columns
         tiling.order = [a for a in range(space.rank) if a != self.n_axis] + [self.n_axis]
         pack = self._packs_b(rows, contiguous, nr)
         self._blocks(tiling, rows, mr, nr, pack)
@@ -217,6 +230,8 @@ class Writer:
             shared *= -(-(columns or nc) // nc)
         for axis in outer:
             blocks.setdefault(axis, 1)
+        for axis in blocks:
+            blocks[axis] = max(1, tiling.tile.get(axis, 1))
         if self.m_axes and parallel and shared < 2 * cores and (rows is None or rows >= 2 * mr):
             mc = frame.setting("mc", max(mr, -(-(rows or 16 * mr) // (4 * cores) // mr) * mr))
             for axis in self.m_axes[:-1]:

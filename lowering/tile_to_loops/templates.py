@@ -20,6 +20,7 @@ from stepwell.lowering.tile_to_loops.choose import (
     accesses_of,
     all_maskable,
     can_vectorize,
+    fitting_lanes,
     lane_axis,
     lanes_of,
     merge_axes,
@@ -27,6 +28,7 @@ from stepwell.lowering.tile_to_loops.choose import (
     width,
 )
 from stepwell.lowering.tile_to_loops.accesses import Walk
+from stepwell.lowering.tile_to_loops.conv import sliding_kernel
 from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Keep, Plan
 from stepwell.lowering.tile_to_loops.frame import Frame
 from stepwell.lowering.tile_to_loops.graph import Node
@@ -62,8 +64,10 @@ def pointwise(frame: Frame, space: Space, merge: bool = True) -> None:
     evaluator.vector_lanes = lanes_of(elements, frame.target) if can_vectorize(evaluator) else 1
     wanted = frame.setting("vector_dim", -1)
     axis = wanted if 0 <= wanted < space.rank else lane_axis(evaluator, space, found, atoms, walk)
-    evaluator.lanes = evaluator.vector_lanes if axis is not None else 1
     outer = reduced_axes(frame, atoms, walk)
+    if axis is not None and axis in outer:
+        evaluator.vector_lanes = fitting_lanes(space, axis, evaluator.vector_lanes)
+    evaluator.lanes = evaluator.vector_lanes if axis is not None else 1
     order = [a for a in range(space.rank) if a != axis and a in outer]
     parallel = bool(kernel.size("parallel"))
     tiling = Tiling(axis, order=order, blocks=shared_axes(space, order, frame.target, parallel))
@@ -182,6 +186,13 @@ def products(frame: Frame) -> None:
         nest(frame)
 
 
+def sliding(frame: Frame) -> None:
+    """Convolutions and poolings."""
+    if not sliding_kernel(frame):
+        nest(frame)
+
+
 TEMPLATES: dict[str, Callable[[Frame], None]] = {
-    "nest": nest, "map": nest, "rows": nest, "matmul": products, "conv": nest, "depthwise": nest, "window": nest,
+    "nest": nest, "map": nest, "rows": nest, "matmul": products, "conv": sliding, "depthwise": sliding,
+    "window": sliding,
 }  # fmt: skip
