@@ -29,8 +29,6 @@ class BufferizeHost(Pass):
     After: outside kernels there are memrefs only, launches are calls, and `host.arena_bytes` is set."""
 
     name = "bufferize-host"
-    half_of_a_crossing = True
-    """Calls name kernels, which become functions only in the next pass: the module is not valid before."""
 
     def apply(self, module: ModuleOp, context: Context) -> None:
         kernels = {op.sym_name.data: op for op in module.ops if isinstance(op, tile.KernelOp)}
