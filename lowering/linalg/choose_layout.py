@@ -211,7 +211,7 @@ class Rewriter:
         if source not in blocked and destination not in blocked:
             return
         properties = self._blocked_slice(op, len(shape_of(source)))
-        if properties is None or not self._fills_blocks(shape_of(source)[CHANNEL]):
+        if properties is None or not all(self._fills_blocks(shape_of(t)[CHANNEL]) for t in (source, destination)):
             return
         edit = Editor(op)
         dims: Dims = ((CHANNEL, self.block),)

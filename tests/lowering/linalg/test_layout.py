@@ -72,6 +72,13 @@ def test_depthwise_and_concatenation(graph, compiled):
     assert {"depthwise", "conv"} <= set(launched(module))
 
 
+def test_concatenation_with_channels_that_fill_no_block(graph, compiled):
+    g = graph(x=(1, 3, 8, 8))
+    (w,), data = weights(g, w=(16, 3, 1, 1))
+    y = g.builder.concatenate([g.convolution(g["x"], w), g["x"]], 1)
+    assert "conv" in launched(compiled(g.returns(relu(g.builder, y)), array(1, 3, 8, 8), resources=data))
+
+
 def test_channels_that_fill_no_block_stay_plain(graph, compiled):
     g = graph(x=(1, 5, 6, 6))
     (w,), data = weights(g, w=(6, 5, 3, 3))
