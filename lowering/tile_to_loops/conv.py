@@ -90,6 +90,7 @@ def dense(
         if available % count:
             count = 1
         tiling.tile[blocks] = count
+        tiling.inside = [blocks, tiling.lane_axis] if tiling.lane_axis is not None else []
     wide = count * vectors
     fitting = max(1, (registers - wide - 1) // wide)
     tiling.tile[column] = frame.setting("ow", even_tile(space.sizes[column].constant, fitting))

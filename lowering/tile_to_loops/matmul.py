@@ -134,6 +134,7 @@ class Writer:
         columns = space.sizes[self.n_axis].constant
         if columns is not None and columns < nr_wanted and len(self.n_axes) > 1:
             tiling.tile[self.n_axes[-2]] = nr_wanted // columns
+        tiling.inside = self.n_axes
         tiling.order = [a for a in range(space.rank) if a != self.n_axis] + [self.n_axis]
         pack = self._packs_b(rows, contiguous, nr)
         self._blocks(tiling, rows, mr, nr, pack)

@@ -67,6 +67,9 @@ class Tiling:
     tile: dict[int, int] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     blocks: dict[int, int] = field(default_factory=dict)
+    inside: list[int] = field(default_factory=list)
+    """Axes that vary fastest within a register tile: those of the operand that is loaded as vectors, so that a
+    broadcast element is used up at once and needs no register for long."""
     masked: bool = True
 
 
@@ -228,8 +231,10 @@ class Nest:
 
     def _points(self, chosen: dict[int, list[Poly]]) -> None:
         """The register tile: every value, then every store."""
-        axes = [chosen.get(axis, [ZERO]) for axis in range(self.space.rank)]
-        points = [tuple(point) for point in product(*axes)]
+        order = [a for a in range(self.space.rank) if a not in self.tiling.inside] + self.tiling.inside
+        places = [order.index(axis) for axis in range(self.space.rank)]
+        axes = [chosen.get(axis, [ZERO]) for axis in order]
+        points = [tuple(point[place] for place in places) for point in product(*axes)]
         found = [(value, memory, self.evaluator.evaluate(value, points)) for value, memory in self.space.results]
         for value, memory, values in found:
             for point, result in zip(points, values, strict=True):
