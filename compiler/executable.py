@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from stepwell.compiler.signature import Call
 
 AttributePath = tuple[str, ...]
+Input = tuple[str, tuple[Any, ...]]
+"""("argument", position...) or ("state", path): one leaf of a call."""
 Array = np.ndarray[Any, Any]
 
 
@@ -51,10 +53,17 @@ class Executable:
     selection: tuple[int, ...]
     results: dict[str, Any]
     used_state: frozenset[AttributePath]
+    inputs: tuple[Input, ...] = ()
+    """What the selected leaves are, so that they are found again when the signature's state shrinks."""
     order: tuple[int, ...] | None = None
     native: Any = None
     interpreted: str | None = None
     """Why the variant runs in the interpreter; None for native code."""
+
+    def rebound(self, call: Call, arguments: int, state: Sequence[AttributePath]) -> Executable:
+        """The same code for calls whose signature has other state in it (but all that the code takes)."""
+        positions = leaf_positions(call, arguments, state)
+        return replace(self, selection=tuple(positions[i] for i in self.inputs))
 
     def __call__(self, leaves: Sequence[Any]) -> Sequence[Any]:
         values = self.run([leaves[i] for i in self.selection])
@@ -74,6 +83,10 @@ class Artifact:
     def to_bytes(self) -> bytes:
         header = json.dumps({"parts": {k: len(v) for k, v in self.parts.items()}, "metadata": self.metadata}).encode()
         return struct.pack("<Q", len(header)) + header + b"".join(self.parts.values())
+
+    def with_metadata(self, **more: Any) -> Artifact:
+        """The same objects with more said of them."""
+        return Artifact(self.parts, {**self.metadata, **more})
 
     @staticmethod
     def from_bytes(data: bytes) -> Artifact:

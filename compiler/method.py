@@ -28,6 +28,9 @@ class Compiled(Protocol):
     @property
     def results(self) -> dict[str, Any]: ...
 
+    def rebound(self, call: Call, arguments: int, state: Sequence[AttributePath]) -> Compiled:
+        """The same code for calls with less state in their signature."""
+
     def __call__(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """Native code on the call's leaves (those that it takes); gives the flat results."""
 
@@ -142,7 +145,7 @@ class Method:
                 call, _ = self._take_apart(values)
                 variants = Variants(size_flags(call.key))
                 pattern = variants.pattern(call.numbers)
-                compiled = self._compile(self, call, pattern, self._state)
+                compiled = compiled.rebound(call, len(self.names), self._state)
             variants.add(pattern, compiled)
             self._variants[call.key] = variants
             return compiled, call

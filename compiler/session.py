@@ -16,7 +16,14 @@ from stepwell.compiler.executable import Artifact, AttributePath, Executable, le
 from stepwell.compiler.method import Method
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
 from stepwell.compiler.signature import Call, Pattern
-from stepwell.compiler.variant import Request, Specialized, compile_specialized, link, specialize_request
+from stepwell.compiler.variant import (
+    Request,
+    Specialized,
+    compile_specialized,
+    constant_names,
+    link,
+    specialize_request,
+)
 
 if TYPE_CHECKING:
     from stepwell.compiler.frontends.language.program import RawProgram
@@ -89,7 +96,8 @@ class Session:
         if stored is not None:
             method.statistics.cache_hits += 1
             artifact = Artifact.from_bytes(stored)
-            return link(artifact, find_arrays(artifact.metadata["sources"], method.owner, self.constants))
+            request = Request("", method.names, call, pattern, state)
+            return link(artifact, find_arrays(artifact.metadata["sources"], method.owner, self.constants), request)
         executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))
         method.statistics.compilations += 1
         return executable
@@ -103,11 +111,12 @@ class Session:
             specialized = self.specialized(method, call, pattern, state)
         except CannotSpecialize as reason:
             return self._interpreted(method, call, state, str(reason))
-        sources = sources_of(specialized.program.resources, method.owner, self.constants)
-        artifact = compile_specialized(specialized, self.target, self.cache, sources or {})
+        resources = specialized.program.resources
+        artifact = compile_specialized(specialized, self.target, self.cache)
+        sources = sources_of({n: resources[n] for n in constant_names(artifact)}, method.owner, self.constants)
         if self.cache is not None and key is not None and sources is not None:
-            self.cache.put(key, artifact.to_bytes())
-        return link(artifact, specialized.program.resources)
+            self.cache.put(key, artifact.with_metadata(sources=sources).to_bytes())
+        return link(artifact, specialized.program.resources, self.request(method, call, pattern, state))
 
     def _key(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> str | None:
         if self.digest is None:
@@ -139,6 +148,7 @@ class Session:
         return Executable(
             run=run,
             selection=tuple(range(_leaf_count(call, count))),
+            inputs=tuple(i for i in leaf_positions(call, count, state) if i[0] == "argument"),
             results={"returns": {"leaf": 0}, "state": [], "written": []},
             used_state=frozenset(state),
             interpreted=reason,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stepwell.compiler.executable import Executable
+from stepwell.compiler.executable import Executable, leaf_positions
 from stepwell.compiler.method import Method
 from stepwell.compiler.signature import Call, Pattern, describe
 
@@ -126,7 +126,9 @@ class Inspector:
         compiled, _ = compile_program(specialized.program, self.session.target, profile=True)
         native = compiled.load(specialized.program.resources).native
         run = native.call
-        made = Executable(run, specialized.selection, specialized.results, specialized.used_state, native=native)
+        positions = leaf_positions(call, len(self.method.names), self.method._state)
+        selection = tuple(positions[i] for i in specialized.inputs)
+        made = Executable(run, selection, specialized.results, specialized.used_state, native=native)
         return made, work
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
+from stepwell.compiler.executable import Artifact, AttributePath, Executable, Input, leaf_positions
 from stepwell.compiler.signature import SMALLEST_SYMBOLIC, Call, Pattern, describe, facts_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Specialized:
     """A contract as a program, and what ties it to calls."""
 
     program: Program
-    selection: tuple[int, ...]
+    inputs: tuple[Input, ...]
     results: dict[str, Any]
     used_state: frozenset[AttributePath]
     notes: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def specialize_request(module: Any, resources: Mapping[str, Any], request: Reque
     program.mark(TORCH)
     results = _number_written(contract.results, positions)
     used = contract.used_state | {tuple(where) for kind, where in inputs if kind == "state"}
-    return Specialized(program, tuple(positions[i] for i in inputs), results, frozenset(used))
+    return Specialized(program, tuple(inputs), results, frozenset(used))
 
 
 def _drop_unused(contract: Contract) -> list[tuple[str, tuple[Any, ...]]]:
@@ -94,13 +94,8 @@ def _number_written(results: dict[str, Any], positions: Mapping[tuple[str, tuple
     return {**results, "written": written}
 
 
-def compile_specialized(
-    specialized: Specialized, target: Target | None, cache: Any, sources: Mapping[str, Any]
-) -> Artifact:
-    """Down the whole stair; everything in the result is bytes and plain data.
-
-    `sources` says where each resource is found again, for those who load the artifact from the cache.
-    """
+def compile_specialized(specialized: Specialized, target: Target | None, cache: Any) -> Artifact:
+    """Down the whole stair; everything in the result is bytes and plain data."""
     from stepwell.compiler.driver import compile_program
 
     compiled, _ = compile_program(specialized.program, target, cache=cache)
@@ -110,18 +105,27 @@ def compile_specialized(
     return Artifact(
         parts,
         {
-            "selection": list(specialized.selection),
+            "inputs": [[kind, list(where)] for kind, where in specialized.inputs],
             "results": specialized.results,
             "used_state": sorted(list(p) for p in specialized.used_state),
             "order": list(compiled.order),
             "prepared": list(compiled.prepared),
-            "sources": dict(sources),
         },
     )
 
 
-def link(artifact: Artifact, resources: Mapping[str, np.ndarray[Any, Any]]) -> Executable:
-    """An executable from what the cache holds, its weights prepared and bound."""
+def constant_names(artifact: Artifact) -> set[str]:
+    """The resources that an artifact's code takes."""
+    from stepwell.compiler.backends import jit
+    from stepwell.runtime.abi import FrameLayout
+
+    layouts = [FrameLayout.from_json(jit.CompiledObject.from_bytes(p).layout) for p in artifact.parts.values()]
+    names = {slot.name for layout in layouts for slot in layout.arguments if slot.kind == "constant"}
+    return names - set(artifact.metadata["prepared"])
+
+
+def link(artifact: Artifact, resources: Mapping[str, np.ndarray[Any, Any]], request: Request) -> Executable:
+    """An executable from what the cache holds, its weights prepared and bound, for calls like the request's."""
     from stepwell.compiler.backends import jit
 
     data = artifact.metadata
@@ -130,9 +134,12 @@ def link(artifact: Artifact, resources: Mapping[str, np.ndarray[Any, Any]]) -> E
         prepare = jit.load(jit.CompiledObject.from_bytes(artifact.parts["prepare"]), constants)
         constants.prepared.update(zip(data["prepared"], map(np.asarray, prepare()), strict=True))
     native = jit.load(jit.CompiledObject.from_bytes(artifact.parts["forward"]), constants)
+    inputs: tuple[Input, ...] = tuple((kind, tuple(where)) for kind, where in data["inputs"])
+    positions = request.positions()
     return Executable(
         run=native.call,
-        selection=tuple(data["selection"]),
+        selection=tuple(positions[i] for i in inputs),
+        inputs=inputs,
         results=json.loads(json.dumps(data["results"])),
         used_state=frozenset(tuple(p) for p in data["used_state"]),
         order=tuple(data["order"]),
