@@ -6,7 +6,9 @@ from importlib import import_module
 
 FAMILIES: tuple[str, ...] = (
     "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "views", "slicing",
-    "joining", "padding", "reductions", "statistics", "linear", "convolution", "pooling", "normalization", "indexing", "resampling", "recurrent", "attention",
+    "joining", "padding", "reductions", "statistics", "linear", "convolution", "pooling", "normalization", "indexing",
+    "scattering", "resampling",
+    "recurrent", "attention",
 )  # fmt: skip
 
 

@@ -58,7 +58,8 @@ def _numpy_softplus(x: Array, beta: Any = 1, threshold: Any = 20) -> Array:
 
 def _softplus(x: Scalar, beta: Any, threshold: Any) -> Scalar:
     z = x * beta
-    return z.compare("gt", threshold).select(x, z.math("exp").math("log1p") / beta)
+    result: Scalar = z.compare("gt", threshold).select(x, z.math("exp").math("log1p") / beta)
+    return result
 
 
 activation(
@@ -265,7 +266,7 @@ for _text in (
         def infer(condition: TensorInfo, x: Any, y: Any) -> TensorInfo:
             sizes = broadcast_sizes(*(v.sizes for v in (condition, x, y) if isinstance(v, TensorInfo)))
             if condition.dtype not in (dtypes.bool_, dtypes.uint8):
-                raise RuntimeFault(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.title}")  # noqa: E501  # fmt: skip
+                raise RuntimeFault(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.title}")  # fmt: skip
             if isinstance(x, TensorInfo) or isinstance(y, TensorInfo):
                 return TensorInfo(sizes, promoted(x, y))
             return TensorInfo(sizes, _common(x, y))
@@ -402,7 +403,7 @@ def _one_sided(name: str, low: bool) -> None:
     word = "min" if low else "max"
     for text, value in (
         (f"aten::{name}(Tensor self, Scalar {word}) -> Tensor", 0.25),
-        (f"aten::{name}.Tensor(Tensor self, Tensor {word}) -> Tensor", np.float32([0.25, -0.25, np.nan])),
+        (f"aten::{name}.Tensor(Tensor self, Tensor {word}) -> Tensor", np.array([0.25, -0.25, np.nan], np.float32)),
     ):
 
         @op(text, inplace=True)
@@ -513,8 +514,9 @@ class Logit:
 
     @staticmethod
     def expand(b: TorchBuilder, x: Value, eps: float | None) -> Value:
-        if known(eps, "the eps of aten::logit") is not None:
-            x = b.clamp(x, eps, 1.0 - eps)
+        if eps is not None:
+            low = known(eps, "the eps of aten::logit")
+            x = b.clamp(x, low, 1.0 - low)
         result: Value = b.log(b.div(x, b.rsub(x, 1.0)))
         return result
 

@@ -396,6 +396,9 @@ binary(
 )  # fmt: skip
 
 
+_INFINITIES = np.array([np.inf, -np.inf], np.float32)
+
+
 def _logaddexp(x: Scalar, y: Scalar) -> Scalar:
     high = x.maximum(y)
     apart = (-((x - y).absolute())).math("exp").math("log1p")
@@ -403,8 +406,10 @@ def _logaddexp(x: Scalar, y: Scalar) -> Scalar:
     return same_infinity.select(x, high + apart)
 
 
-binary("logaddexp", _logaddexp, np.logaddexp, overloads=_TENSORS, inplace=False,
-       of_tensors=lambda: [sample(normal(2, 3), normal(3)), sample(np.float32([np.inf, -np.inf]), np.float32([np.inf, -np.inf]))])  # fmt: skip
+binary(
+    "logaddexp", _logaddexp, np.logaddexp, overloads=_TENSORS, inplace=False,
+    of_tensors=lambda: [sample(normal(2, 3), normal(3)), sample(_INFINITIES, _INFINITIES)],
+)  # fmt: skip
 binary("heaviside", lambda x, y: x.compare("eq", 0).select(y, x.compare("gt", 0).cast(x.dtype)), np.heaviside,
        overloads=("(Tensor self, Tensor values)",), of_tensors=lambda: [sample(normal(2, 3), normal(3))])  # fmt: skip
 

@@ -77,7 +77,7 @@ _converting(
     lambda x, dtype, *_: dtype,
 )
 _converting(
-    "aten::to.prim_Device(Tensor(a) self, Device? device, int? dtype=None, bool non_blocking=False, bool copy=False) -> Tensor(b|a)",  # noqa: E501
+    "aten::to.prim_Device(Tensor(a) self, Device? device, int? dtype=None, bool non_blocking=False, bool copy=False) -> Tensor(b|a)",
     lambda x, device, dtype, *_: dtype,
 )
 _converting(
@@ -156,7 +156,7 @@ def _copy_reference(x: Array, source: Array, *_: Any) -> Array:
 
 def _copy_expand(b: TorchBuilder, x: Value, source: Value, *_: Any) -> Value:
     result = source if source.dtype == x.dtype else b.call("prims::convert_element_type", source, x.dtype)
-    return result if result.sizes == x.sizes else b.expand(result, list(x.sizes))  # type: ignore[no-any-return]
+    return result if result.sizes == x.sizes else b.expand(result, list(x.sizes))
 
 
 declare(

@@ -93,7 +93,8 @@ def numpy_convolution(
     y, w = x.astype(np.float64), weight.astype(np.float64)
     if transposed:
         spread = np.zeros((*y.shape[:2], *(max((n - 1) * s + 1, 0) for n, s in zip(y.shape[2:], stride, strict=True))))
-        spread[(..., *(slice(None, None, s) for s in stride))] = y
+        every: Any = (..., *(slice(None, None, s) for s in stride))
+        spread[every] = y
         w = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
         w = np.flip(w, tuple(range(2, w.ndim)))
         reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -111,8 +112,9 @@ def numpy_convolution(
 def _numpy_pad(x: Array, before: Ints, after: Ints) -> Array:
     widths = [(0, 0), (0, 0), *((max(p, 0), max(q, 0)) for p, q in zip(before, after, strict=True))]
     x = np.pad(x, widths)
-    crop = (slice(max(-p, 0), n - max(-q, 0)) for p, q, n in zip(before, after, x.shape[2:], strict=True))
-    return x[(..., *crop)]
+    crop: Any = (..., *(slice(max(-p, 0), n - max(-q, 0)) for p, q, n in zip(before, after, x.shape[2:], strict=True)))
+    cropped: Array = x[crop]
+    return cropped
 
 
 def _correlate(x: Array, w: Array, stride: Ints, dilation: Ints, groups: int) -> Array:
@@ -290,7 +292,7 @@ def _as_convolution(schema: str, rank: int | None, order: Callable[..., tuple[An
 
     def expand(b: TorchBuilder, x: Value, weight: Value, bias: Value | None, *rest: Any) -> Value:
         result: Value = b.convolution(b.unsqueeze(x, 0) if unbatched(x) else x, weight, bias, *order(*rest))
-        return b.squeeze(result, 0) if unbatched(x) else result  # type: ignore[no-any-return]
+        return b.squeeze(result, 0) if unbatched(x) else result
 
     declare(
         schema, infer=infer, reference=reference, expand=expand, samples=samples, tolerance=2e-5,

@@ -14,7 +14,7 @@ from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, ScalarInfo, TensorInfo, declare, op, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
-from stepwell.dialects.torch.ops.dimensions import require
+from stepwell.dialects.torch.ops.dimensions import require, static
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts, scalar_dtype
 from stepwell.dialects.torch.ops.samples import integers, normal
@@ -68,7 +68,7 @@ def _constant(schema: str, like: bool, value: Any) -> None:
     def split(arguments: tuple[Any, ...]) -> tuple[Any, Any, Any]:
         """Sizes, value and dtype from the arguments in schema order."""
         rest = list(arguments)
-        base = rest.pop(0) if like or new else None
+        base: Any = rest.pop(0) if like or new else None
         sizes = list(base.shape if isinstance(base, np.ndarray) else base.sizes) if like else rest.pop(0)
         number = rest.pop(0) if value is None else value
         dtype = rest.pop(0) or (facts(base) if base is not None else TensorInfo((), dtypes.DEFAULT)).dtype
@@ -157,11 +157,11 @@ def _range_sizes(start: Any, end: Any, step: Any) -> Size:
     if any(isinstance(v, float) for v in (start, end, step)):
         if any(isinstance(v, Dim) for v in (start, end, step)):
             raise UnsupportedError("aten::arange with a float and a symbolic int")
-        length = (end - start) / step
-        require(math.isfinite(length), f"unsupported range: {start} -> {end}")
-        require(length >= 0, "upper bound and lower bound inconsistent with step sign")
-        return math.ceil(length)
-    length = ceil_divide(end - start, step)
+        exact = float((end - start) / step)
+        require(math.isfinite(exact), f"unsupported range: {start} -> {end}")
+        require(exact >= 0, "upper bound and lower bound inconsistent with step sign")
+        return math.ceil(exact)
+    length: Size = ceil_divide(end - start, step)
     if isinstance(length, int):
         require(length >= 0, "upper bound and lower bound inconsistent with step sign")
         return length
@@ -173,7 +173,7 @@ def _arange(schema: str) -> None:
 
     def split(arguments: tuple[Any, ...]) -> tuple[Any, Any, Any, DType | None]:
         bounds = (0, *arguments[:1], 1) if count == 1 else (*arguments[:count], 1)[:3]
-        return (*bounds, arguments[count])  # type: ignore[return-value]
+        return (*bounds, arguments[count])
 
     def infer(*arguments: Any) -> TensorInfo:
         start, end, step, dtype = split(arguments)
@@ -185,7 +185,7 @@ def _arange(schema: str) -> None:
     def reference(*arguments: Any) -> Array:
         start, _, step, _ = split(arguments)
         out = infer(*arguments)
-        return as_dtype(np.asarray(start + np.arange(out.sizes[0]) * step), out.dtype)
+        return as_dtype(np.asarray(start + np.arange(*static(out.sizes)) * step), out.dtype)
 
     def lower(b: LinalgBuilder, out: TensorInfo, *arguments: Any) -> Tensor:
         start, _, step, _ = split(arguments)
@@ -273,7 +273,7 @@ def _eye(schema: str) -> None:
     declare(
         schema,
         infer=lambda *a: TensorInfo(_checked(sizes(a)), a[1 if square else 2] or dtypes.DEFAULT),
-        reference=lambda *a: np.eye(*sizes(a), dtype=(a[1 if square else 2] or dtypes.DEFAULT).numpy),
+        reference=lambda *a: np.eye(*static(sizes(a)), dtype=(a[1 if square else 2] or dtypes.DEFAULT).numpy),
         lower=lower,
         samples=lambda: [sample(3), sample(0)] if square else [sample(2, 4, dtype=dtypes.int64)],
         doc="1 on the diagonal, 0 elsewhere.",
@@ -381,7 +381,7 @@ class AsTensor:
 
     @staticmethod
     def expand(b: TorchBuilder, x: Value, dtype: DType | None, device: Any) -> Value:
-        return x if dtype in (None, x.dtype) else b.to(x, dtype)  # type: ignore[no-any-return]
+        return x if dtype in (None, x.dtype) else b.to(x, dtype)
 
 
 @op("aten::_shape_as_tensor(Tensor self) -> Tensor")
@@ -412,7 +412,7 @@ def _triangle(name: str, lower_half: bool) -> None:
 
         def body(at: Any, elements: list[Scalar]) -> Scalar:
             edge = at.position(x.rank - 2) + Scalar(offset.value, dtypes.int64, at)
-            inside = at.position(x.rank - 1).compare("le" if lower_half else "ge", edge)
+            inside: Scalar = at.position(x.rank - 1).compare("le" if lower_half else "ge", edge)
             return inside.select(elements[0], elements[0].lift(0))
 
         return b.pointwise(body, [x], out.sizes, out.dtype)

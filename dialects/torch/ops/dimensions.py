@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stepwell.dialects.diagnostics import UnsupportedError
-from stepwell.dialects.torch.declare import RuntimeFault, TensorInfo, Undecided
+from stepwell.dialects.torch.declare import Array, RuntimeFault, TensorInfo, Undecided
 from stepwell.dialects.torch.sizes import Size, bounds
 
 
@@ -85,6 +85,26 @@ def known(value: Any, what: str) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     raise UnsupportedError(f"{what} that is only known at run time")
+
+
+def along(dim: int, key: Any) -> Any:
+    """numpy's index that applies `key` to one dimension and keeps the others."""
+    return (*[slice(None)] * dim, key, ...)
+
+
+def indexed(x: Array, dim: int, key: Any) -> Array:
+    """x indexed by `key` in one dimension: a view, even if it is zero-dimensional."""
+    result: Array = x[along(dim, key)]
+    return result
+
+
+def static(sizes: Iterable[Size]) -> tuple[int, ...]:
+    """Sizes that are all known, as those of a reference's arrays are."""
+    known_sizes = []
+    for size in sizes:
+        assert isinstance(size, int), f"{size} is not known"
+        known_sizes.append(size)
+    return tuple(known_sizes)
 
 
 def require(condition: bool, message: str, exception: str = "RuntimeError") -> None:

@@ -1,8 +1,7 @@
-"""Reading and writing at positions that tensors hold: index, gather, scatter, embedding, nonzero.
+"""Reading at positions that tensors hold: index, gather, embedding, nonzero.
 
-Reads are linalg.generic with a gather; positions are checked once before, over the whole index tensor. Writes go one
-after another, so that the last one wins (or all add up) where positions repeat. How many elements a mask selects is
-a fresh symbolic size, which the lowering binds.
+Reads are linalg.generic with a gather; positions are checked once before, over the whole index tensor. How many
+elements a mask selects is a fresh symbolic size, which the lowering binds.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, TensorInfo, declare, op, sample, shape_text
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
 from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, differ, require, wrap
-from stepwell.dialects.torch.ops.elementwise import as_dtype
-from stepwell.dialects.torch.ops.promotion import facts
 from stepwell.dialects.torch.ops.samples import integers, normal
 from stepwell.dialects.torch.scalar import Scalar, infinity
 from stepwell.dialects.torch.sizes import Dim, Size, Symbol, product
@@ -47,7 +44,7 @@ def _indices(x: TensorInfo) -> None:
     )
 
 
-def _int64(index: Array, dim: str, size: int, low: int, exception: type[Exception], message: str) -> Array:
+def checked_indices(index: Array, size: int, low: int, exception: type[Exception], message: str) -> Array:
     index = index.astype(np.int64)
     wrong = index[(index < low) | (index >= size)]
     if wrong.size:
@@ -89,7 +86,7 @@ class IndexSelect:
 
     @staticmethod
     def reference(x: Array, dim: int, index: Array) -> Array:
-        index = _int64(index.reshape(-1), "dim", x.shape[dim] if x.ndim else 1, 0, IndexError, "index out of range in self")
+        index = checked_indices(index.reshape(-1), x.shape[dim] if x.ndim else 1, 0, IndexError, "index out of range in self")
         return np.take(x, index, axis=dim) if x.ndim else x.copy()
 
     @staticmethod
@@ -108,7 +105,7 @@ class IndexSelect:
         return b.pointwise(body, [spread], out.sizes, out.dtype)
 
 
-@op("aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor")  # noqa: E501
+@op("aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor")
 class Embedding:
     """A row of the weight for every index."""
 
@@ -127,7 +124,7 @@ class Embedding:
 
     @staticmethod
     def reference(weight: Array, index: Array, *_: Any) -> Array:
-        return weight[_int64(index, "dim", weight.shape[0], 0, IndexError, "index out of range in self")]
+        return weight[checked_indices(index, weight.shape[0], 0, IndexError, "index out of range in self")]
 
     @staticmethod
     def lower(b: LinalgBuilder, out: TensorInfo, weight: Tensor, index: Tensor, *_: Any) -> Tensor:
@@ -143,7 +140,7 @@ class Embedding:
 # ------ gather: an index of self's rank
 
 
-def _gather_check(name: str, x: TensorInfo, dim: int, index: TensorInfo) -> int:
+def gather_check(name: str, x: TensorInfo, dim: int, index: TensorInfo) -> int:
     d = wrap(dim, x.rank)
     require(index.dtype in (dtypes.int64, dtypes.int32), f"{name}(): Expected dtype int32/int64 for index")
     same = max(x.rank, 1) == max(index.rank, 1)
@@ -168,7 +165,7 @@ class Gather:
 
     @staticmethod
     def infer(x: TensorInfo, dim: int, index: TensorInfo, _: Any) -> TensorInfo:
-        _gather_check("gather", x, dim, index)
+        gather_check("gather", x, dim, index)
         return x.with_sizes(index.sizes)
 
     @staticmethod
@@ -176,7 +173,7 @@ class Gather:
         if x.ndim == 0 or index.ndim == 0:
             return np.broadcast_to(x.reshape(-1)[0], index.shape).copy()
         message = f"index {{}} is out of bounds for dimension {wrap(dim, x.ndim)} with size {x.shape[dim]}"
-        index = _int64(index, "dim", x.shape[dim], 0, RuntimeError, message)
+        index = checked_indices(index, x.shape[dim], 0, RuntimeError, message)
         part = x[tuple(slice(None) if n == wrap(dim, x.ndim) else slice(0, s) for n, s in enumerate(index.shape))]
         return np.take_along_axis(part, index, dim)
 
@@ -248,7 +245,7 @@ class Take:
     @staticmethod
     def reference(x: Array, index: Array) -> Array:
         message = f"out of range: tried to access index {{}} on a tensor of {x.size} elements."
-        return x.reshape(-1)[_int64(index, "dim", x.size, -x.size, IndexError, message)]
+        return x.reshape(-1)[checked_indices(index, x.size, -x.size, IndexError, message)]
 
     @staticmethod
     def expand(b: TorchBuilder, x: Value, index: Value) -> Value:
@@ -391,19 +388,19 @@ def _is_mask(index: TensorInfo) -> bool:
     return index.dtype in (dtypes.bool_, dtypes.uint8)
 
 
-def _numpy_indices(x: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
+def numpy_indices(x: Array, indices: Sequence[Array | None]) -> tuple[Any, ...]:
     """numpy's own indexing has torch's rules, but that a gap always separates; masks of uint8 are masks."""
     return tuple(slice(None) if i is None else i.astype(bool) if i.dtype == np.uint8 else i for i in indices)
 
 
 def _index_reference(x: Array, indices: Sequence[Array | None]) -> Array:
     try:
-        return np.asarray(x[_numpy_indices(x, indices)]).copy()
+        return np.asarray(x[numpy_indices(x, indices)]).copy()
     except IndexError as error:
         raise IndexError(str(error).replace("axis", "dimension")) from None
 
 
-def _chosen(b: LinalgBuilder, x: Tensor, plan: Plan, indices: Sequence[Tensor | None], count: Size | None) -> list[Tensor]:
+def chosen_positions(b: LinalgBuilder, x: Tensor, plan: Plan, indices: Sequence[Tensor | None], count: Size | None) -> list[Tensor]:
     """An index tensor for each indexed dimension, checked; masks become positions."""
     result: list[Tensor] = []
     for index in indices:
@@ -425,14 +422,14 @@ def _mask_count(plan: Plan, out: Sequence[Size]) -> Size | None:
     return out[plan.start] if plan.masks else None
 
 
-def _wrapped(index: Scalar, size: Scalar) -> Scalar:
+def wrapped(index: Scalar, size: Scalar) -> Scalar:
     wide = index.cast(dtypes.int64)
     return wide.compare("lt", 0).select(wide + size, wide) if index.dtype.is_signed else wide
 
 
 def _index_lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     plan = Plan(x.info, [None if i is None else i.info for i in indices])
-    chosen = _chosen(b, x, plan, indices, _mask_count(plan, out.sizes))
+    chosen = chosen_positions(b, x, plan, indices, _mask_count(plan, out.sizes))
     sizes = [b.scalar(x.sizes[d], dtypes.int64) for d in plan.dims]
     # Every index tensor with the result's rank: size 1 outside the indexed block.
     after = len(plan.rest) - plan.start
@@ -441,7 +438,7 @@ def _index_lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, indices: Sequence
     ]
 
     def body(at: Any, elements: list[Scalar]) -> Scalar:
-        places = [_wrapped(e, _at(s, at)) for e, s in zip(elements, sizes, strict=False)]
+        places = [wrapped(e, _at(s, at)) for e, s in zip(elements, sizes, strict=False)]
         positions = [at.position(n) for n in range(out.rank)]
         return at.gather(x, plan.coordinates(positions, places))  # type: ignore[no-any-return]
 
@@ -493,287 +490,10 @@ class MaskedSelect:
     @staticmethod
     def reference(x: Array, mask: Array) -> Array:
         x, mask = np.broadcast_arrays(x, mask)
-        return x[mask]
+        return np.asarray(x[mask])
 
     @staticmethod
     def expand(b: TorchBuilder, x: Value, mask: Value) -> Value:
         x, mask = b.broadcast_tensors([x, mask])
         result: Value = b.index(b.flatten(x), [b.flatten(mask)])
-        return result
-
-
-# ------ index_put
-
-
-def _put_info(x: TensorInfo, indices: Sequence[TensorInfo | None], values: TensorInfo, *_: Any) -> TensorInfo:
-    require(x.dtype == values.dtype, f"Index put requires the source and destination dtypes match, got {x.dtype.title} for the destination and {values.dtype.title} for the source.")  # noqa: E501  # fmt: skip
-    plan = Plan(x, indices)
-    if not plan.masks and broadcast_sizes(plan.sizes, values.sizes) != plan.sizes:
-        raise RuntimeFault(f"shape mismatch: value tensor of shape {shape_text(values.sizes)} cannot be broadcast to indexing result of shape {shape_text(plan.sizes)}")  # noqa: E501  # fmt: skip
-    return x
-
-
-def _put_reference(x: Array, indices: Sequence[Array | None], values: Array, accumulate: bool, *_: Any) -> Array:
-    result = x.copy()
-    key = _numpy_indices(x, indices)
-    if accumulate:
-        np.add.at(result, key, values)
-    else:
-        result[key] = values
-    return result
-
-
-def _put_lower(
-    b: LinalgBuilder, out: TensorInfo, x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool, *_: Any
-) -> Tensor:
-    plan = Plan(x.info, [None if i is None else i.info for i in indices])
-    single = all(isinstance(s, int) and s == 1 for s in values.sizes)
-    if plan.masks and single and len(plan.masks) == sum(i is not None for i in indices):
-        return _put_masked(b, x, plan, next(i for i in indices if i is not None), values, accumulate)
-    chosen = _chosen(b, x, plan, indices, plan.count)
-    for n, index in enumerate(chosen):
-        flat = b.expand(index, plan.block) if index.sizes != plan.block else index
-        chosen[n] = b.reshape(flat, [product(plan.block)])
-    rest = [x.sizes[d] for d in plan.rest]
-    wide = _fit(b, values, plan.sizes)
-    block = range(plan.start, plan.start + len(plan.block))
-    order = [*block, *(n for n in range(len(plan.sizes)) if n not in block)]
-    rows = b.reshape(b.transpose(wide, order), [product(plan.block), *rest])
-    part = [1 if d in plan.dims else s for d, s in enumerate(x.sizes)]
-
-    def step(inner: LinalgBuilder, k: Dim, carried: list[Any]) -> list[Any]:
-        starts: list[Size] = [0] * x.rank
-        for d, index in zip(plan.dims, chosen, strict=True):
-            place = _wrapped(inner.element(index, [k]), inner.scalar(x.sizes[d], dtypes.int64))
-            starts[d] = inner.symbol_of("at", place.value)
-        row = inner.reshape(inner.slice(rows, [k, *[0] * len(rest)], [1, *rest], [1] * rows.rank), part)
-        if accumulate:
-            old = inner.slice(carried[0], starts, part, [1] * x.rank)
-            row = inner.elementwise(lambda p, q: p + q, old, row, dtype=x.dtype)
-        return [inner.insert(row, carried[0], starts)]
-
-    return b.loop(product(plan.block), [x], step)[0]  # type: ignore[no-any-return]
-
-
-def _fit(b: LinalgBuilder, values: Tensor, sizes: Sequence[Size]) -> Tensor:
-    """values broadcast to sizes; a symbolic size must be equal at run time."""
-    for own, size in zip(values.sizes[::-1], list(sizes)[::-1], strict=False):
-        if own != 1 and own != size:
-            b.require_equal(own, size, "shape mismatch: value tensor of size {} cannot be broadcast to indexing result of size {}")
-    lead = len(sizes) - values.rank
-    known = [1 if s == 1 else sizes[lead + n] for n, s in enumerate(values.sizes)] if lead >= 0 else list(sizes)
-    return b.expand(b.refine(b.reshape(values, values.sizes[-len(sizes) :]) if lead < 0 else values, known), sizes)
-
-
-def _put_masked(b: LinalgBuilder, x: Tensor, plan: Plan, mask: Tensor, values: Tensor, accumulate: bool) -> Tensor:
-    """One value wherever a mask holds: nothing is counted."""
-    after = x.rank - plan.dims[-1] - 1
-    spread = b.reshape(mask, [*[1] * plan.dims[0], *mask.sizes, *[1] * after])
-    value = b.reshape(values, [1] * x.rank)
-
-    def choose(at: Any, e: list[Scalar]) -> Scalar:
-        return e[0].cast(dtypes.bool_).select(e[1] + e[2] if accumulate else e[1], e[2])
-
-    return b.pointwise(choose, [spread, value, x], x.sizes, x.dtype)
-
-
-def _put_samples(gaps: bool, tail: tuple[Any, ...]) -> Callable[[], Iterator[Sample]]:
-    def make() -> Iterator[Sample]:
-        x = normal(3, 4)
-        yield sample(x, [np.array([0, 2])], normal(2, 4), False, *tail)
-        yield sample(x, [np.array([0, 0, 2])], normal(3, 4), True, *tail)
-        yield sample(x, [np.array([0, 2]), np.array([1, -1])], np.array(5.0, np.float32), False, *tail)
-        yield sample(x, [x > 0], np.array(0.0, np.float32), False, *tail)
-        yield sample(x, [x > 0], normal(int((x > 0).sum())), False, *tail)
-        if gaps:
-            yield sample(x, [None, np.array([0, 3])], normal(3, 2), False, *tail)
-
-    return make
-
-
-for _schema in (
-    "aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor",
-    "aten::index_put.hacked_twin(Tensor self, Tensor[] indices, Tensor values, bool accumulate=False) -> Tensor",
-    "aten::_index_put_impl(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False, bool unsafe=False) -> Tensor",
-):
-    declare(
-        _schema, infer=_put_info, reference=_put_reference, lower=_put_lower, inplace=True,
-        samples=_put_samples("?[]" in _schema, (False,) if "_impl" in _schema else ()),
-        doc="self with values stored (or added) at the positions that index tensors name.",
-        source=f"{__name__} ({_schema.partition('(')[0]})",
-    )  # fmt: skip
-
-
-# ------ scatter: an index of self's rank, element by element
-
-
-Combine = Callable[[Scalar, Scalar], Scalar]
-_COMBINE: dict[str, tuple[Combine, Any]] = {
-    "add": (lambda a, e: a + e, np.add), "multiply": (lambda a, e: a * e, np.multiply),
-    "sum": (lambda a, e: a + e, np.add), "prod": (lambda a, e: a * e, np.multiply),
-    "amax": (lambda a, e: a.maximum(e), np.maximum), "amin": (lambda a, e: a.minimum(e), np.minimum),
-}  # fmt: skip
-
-
-def _scatter_info(x: TensorInfo, dim: int, index: TensorInfo, src: Any, reduce: str | None = None) -> TensorInfo:
-    _gather_check("scatter", x, dim, index)
-    require(reduce is None or reduce in _COMBINE, "reduce argument must be either add or multiply.")
-    if isinstance(src, TensorInfo):
-        require(src.dtype == x.dtype, "scatter(): Expected self.dtype to be equal to src.dtype")
-        for n, (i, s) in enumerate(zip(index.sizes, src.sizes, strict=False)):
-            if isinstance(i, int) and isinstance(s, int):
-                require(i <= s, f"Expected index {shape_text(index.sizes)} to be no larger than src {shape_text(src.sizes)} (dimension {n})")  # noqa: E501  # fmt: skip
-    return x
-
-
-def _scatter_reference(x: Array, dim: int, index: Array, src: Any, reduce: str | None = None) -> Array:
-    result = x.copy()
-    if x.ndim == 0:
-        result, index = result.reshape(1), index.reshape(-1)
-    d = wrap(dim, result.ndim)
-    index = _int64(index, "dim", result.shape[d], 0, RuntimeError, f"index {{}} is out of bounds for dimension {d} with size {result.shape[d]}")  # noqa: E501  # fmt: skip
-    grid = list(np.meshgrid(*(np.arange(s) for s in index.shape), indexing="ij"))
-    grid[d] = index
-    values = as_dtype(np.asarray(src), facts(x).dtype)
-    values = np.broadcast_to(values, index.shape) if values.ndim == 0 else values[tuple(map(slice, index.shape))]
-    if reduce is None:
-        result[tuple(grid)] = values
-    else:
-        _COMBINE[reduce][1].at(result, tuple(grid), values)
-    return result.reshape(x.shape)
-
-
-def _scatter_lower(
-    b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, index: Tensor, src: Any, reduce: str | None = None
-) -> Tensor:
-    """One element after another, in row-major order of the index."""
-    if x.rank == 0:
-        x, index = b.reshape(x, [1]), b.reshape(index, [product(index.sizes)])
-        src = b.reshape(src, [1]) if isinstance(src, Tensor) else src
-    d = wrap(dim, x.rank)
-    check_all(b, index, 0, x.sizes[d], "RuntimeError", f"index {{}} is out of bounds for dimension {d} with size {x.sizes[d]}")
-    value = None if isinstance(src, Tensor) else b.scalar(src, x.dtype)
-
-    def step(inner: LinalgBuilder, k: Dim, carried: list[Any]) -> list[Any]:
-        place: list[Size] = []
-        rest: Size = k
-        for size in reversed(index.sizes):
-            place.insert(0, rest % size if len(place) < index.rank - 1 else rest)
-            rest = rest // size
-        chosen = inner.element(index, place).cast(dtypes.int64)
-        target = [inner.symbol_of("at", chosen.value) if n == d else p for n, p in enumerate(place)]
-        element = inner.element(src, place) if value is None else Scalar(value.value, x.dtype, inner)
-        if reduce is not None:
-            old = inner.element(carried[0], target)
-            element = _COMBINE[reduce][0](old, element)
-        one = inner.reshape(inner.from_scalars([element], [1], x.dtype), [1] * x.rank)
-        return [inner.insert(one, carried[0], target)]
-
-    return b.reshape(b.loop(product(index.sizes), [x], step)[0], out.sizes)
-
-
-def _scatter_samples(value: bool, reduce: str | None) -> Callable[[], list[Sample]]:
-    keywords = {} if reduce is None else {"reduce": reduce}
-    src: Any = 2.5 if value else normal(2, 4, seed=3)
-    return lambda: [
-        sample(normal(3, 4), 0, np.array([[0, 1, 2, 0], [2, 2, 0, 1]]), src, **keywords),
-        sample(normal(3, 4), 1, np.array([[0, 3], [1, 2]]), src, **keywords),
-    ]
-
-
-for _text, _reduce in (
-    ("scatter.src(Tensor self, int dim, Tensor index, Tensor src)", None),
-    ("scatter.value(Tensor self, int dim, Tensor index, Scalar value)", None),
-    ("scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce)", "add"),
-    ("scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce)", "multiply"),
-):
-    declare(
-        f"aten::{_text} -> Tensor", infer=_scatter_info, reference=_scatter_reference, lower=_scatter_lower, inplace=True,
-        samples=_scatter_samples("value" in _text, _reduce), doc="gather's inverse: self with src stored at the index's positions.",
-        source=f"{__name__} (aten::{_text.partition('(')[0]})",
-    )  # fmt: skip
-declare(
-    "aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor",
-    infer=lambda x, dim, index, src: _scatter_info(x, dim, index, src, "add"),
-    reference=lambda x, dim, index, src: _scatter_reference(x, dim, index, src, "add"),
-    lower=lambda b, out, x, dim, index, src: _scatter_lower(b, out, x, dim, index, src, "add"), inplace=True,
-    samples=_scatter_samples(False, None), doc="self with src added at the index's positions.",
-)  # fmt: skip
-
-
-# ------ rows: index_add, index_copy, index_fill
-
-
-def _rows(schema: str, add: bool) -> None:
-    def infer(x: TensorInfo, dim: int, index: TensorInfo, source: TensorInfo, *_: Any) -> TensorInfo:
-        wrap(dim, x.rank)
-        require(index.rank <= 1, "index_add_(): Index is supposed to be a vector")
-        require(source.dtype == x.dtype, "index_add_(): self and source expected to have the same dtype")
-        return x
-
-    def reference(x: Array, dim: int, index: Array, source: Array, alpha: Any = 1) -> Array:
-        result = x.copy()
-        if x.ndim == 0:
-            return np.asarray(result + source.reshape(()) * alpha if add else source.reshape(())).astype(x.dtype)
-        key = (*(slice(None),) * wrap(dim, x.ndim), _int64(index.reshape(-1), "dim", x.shape[dim], 0, IndexError, "index out of range in self"))  # noqa: E501  # fmt: skip
-        if add:
-            np.add.at(result, key, source * x.dtype.type(alpha))
-        else:
-            result[key] = source
-        return result
-
-    def lower(
-        b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: Any = 1
-    ) -> Tensor:
-        wide = x if x.rank else b.reshape(x, [1])
-        source = source if source.rank else b.reshape(source, [1])
-        d = wrap(dim, wide.rank)
-        check_all(b, index, 0, wide.sizes[d], "IndexError", "index out of range in self")
-        flat = b.reshape(index, [product(index.sizes)])
-        part = [1 if n == d else s for n, s in enumerate(wide.sizes)]
-
-        def step(inner: LinalgBuilder, k: Dim, carried: list[Any]) -> list[Any]:
-            place = inner.symbol_of("at", inner.element(flat, [k]).cast(dtypes.int64).value)
-            starts: list[Size] = [place if n == d else 0 for n in range(wide.rank)]
-            row = inner.slice(source, [k if n == d else 0 for n in range(wide.rank)], part, [1] * wide.rank)
-            if add:
-                old = inner.slice(carried[0], starts, part, [1] * wide.rank)
-                row = inner.elementwise(lambda p, q, a: p + q * a, old, row, alpha, dtype=x.dtype)
-            return [inner.insert(row, carried[0], starts)]
-
-        return b.reshape(b.loop(product(index.sizes), [wide], step)[0], out.sizes)
-
-    more: list[Sample] = [sample(normal(3, 4), 1, np.array([0, 0]), normal(3, 2), alpha=2)] if add else []
-    declare(
-        schema, infer=infer, reference=reference, lower=lower, inplace=True, source=f"{__name__} ({schema.partition('(')[0]})",
-        samples=lambda: [sample(normal(3, 4), 0, np.array([2, 0]), normal(2, 4)), *more],
-        doc="self with source's rows added to (or stored as) the named rows.",
-    )  # fmt: skip
-
-
-_rows("aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor", True)
-_rows("aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor", False)
-
-
-@op("aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor", inplace=True)
-class IndexFill:
-    """self with one value at the named positions of a dimension."""
-
-    samples = staticmethod(lambda: [sample(normal(3, 4), 0, np.array([2, 0]), 1.5), sample(normal(3, 4), -1, np.array([-1]), 0)])
-
-    @staticmethod
-    def infer(x: TensorInfo, dim: int, index: TensorInfo, value: Any) -> TensorInfo:
-        wrap(dim, x.rank)
-        return x
-
-    @staticmethod
-    def reference(x: Array, dim: int, index: Array, value: Any) -> Array:
-        result = x.copy()
-        result[(*(slice(None),) * wrap(dim, x.ndim), index.reshape(-1))] = value
-        return result
-
-    @staticmethod
-    def expand(b: TorchBuilder, x: Value, dim: int, index: Value, value: Any) -> Value:
-        gaps: list[Any] = [None] * wrap(dim, x.rank)
-        result: Value = b.index_put(x, [*gaps, index], b.full([], value, dtype=x.dtype))
         return result

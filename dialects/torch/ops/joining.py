@@ -13,7 +13,7 @@ from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, TensorInfo, Undecided, declare, op, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
-from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, differ, require, wrap
+from stepwell.dialects.torch.ops.dimensions import along, broadcast_sizes, differ, require, wrap
 from stepwell.dialects.torch.ops.promotion import facts, promoted
 from stepwell.dialects.torch.ops.samples import integers, normal
 from stepwell.dialects.torch.scalar import Scalar
@@ -171,8 +171,7 @@ def _splitting(schema: str, parts: Callable[..., Parts], samples: Callable[[], A
     def reference(x: Array, *arguments: Any) -> list[Array]:
         *how, dim = arguments
         d = wrap(dim, x.ndim)
-        before = (slice(None),) * d
-        return [x[(*before, slice(a, a + n), ...)] for a, n in parts(x.shape[d], *how)]  # type: ignore[operator]
+        return [x[along(d, slice(a, a + n))] for a, n in parts(x.shape[d], *how)]
 
     def expand(b: TorchBuilder, x: Value, *arguments: Any) -> list[Value]:
         *how, dim = arguments
@@ -259,7 +258,7 @@ _splitting("aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=
 _splitting("aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]", _sections, _section_samples, "Pieces of given sizes.")  # noqa: E501  # fmt: skip
 _splitting("aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]", _sections, _section_samples, "Pieces of given sizes.")  # noqa: E501  # fmt: skip
 _splitting("aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]", _chunks, _chunk_samples, "At most so many equal pieces; the last may be shorter.")  # noqa: E501  # fmt: skip
-_splitting("aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]", _chunks, _chunk_samples, "chunk, without aliases.")  # noqa: E501  # fmt: skip
+_splitting("aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]", _chunks, _chunk_samples, "chunk, without aliases.")  # fmt: skip
 _splitting("aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]", _even, _chunk_samples, "So many pieces, sizes differing by at most 1.")  # noqa: E501  # fmt: skip
 _splitting("aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]", _between, lambda: [sample(normal(5, 2), [1, 3]), sample(normal(2, 4), [3, -2, 9], 1)], "Cut before each of the positions.")  # noqa: E501  # fmt: skip
 
@@ -281,8 +280,7 @@ class Unbind:
 
     @staticmethod
     def reference(x: Array, dim: int) -> list[Array]:
-        before = (slice(None),) * wrap(dim, x.ndim)
-        return [x[(*before, n, ...)] for n in range(x.shape[dim])]
+        return [x[along(wrap(dim, x.ndim), n)] for n in range(x.shape[dim])]
 
     @staticmethod
     def expand(b: TorchBuilder, x: Value, dim: int) -> list[Value]:
@@ -295,13 +293,13 @@ class Unbind:
 def _repeat_info(x: TensorInfo, repeats: Sequence[Size]) -> TensorInfo:
     extra = len(repeats) - x.rank
     require(extra >= 0, "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
-    sizes = [1] * extra + list(x.sizes)
+    sizes: list[Size] = [*[1] * extra, *x.sizes]
     return x.with_sizes(s * r for s, r in zip(sizes, repeats, strict=True))
 
 
 def _repeat_expand(b: TorchBuilder, x: Value, repeats: Sequence[Size]) -> Value:
     """Each repeated dimension as a pair (repeats, size), the first one expanded, then joined."""
-    sizes: list[Size] = [1] * (len(repeats) - x.rank) + list(x.sizes)
+    sizes: list[Size] = [*[1] * (len(repeats) - x.rank), *x.sizes]
     narrow: list[Size] = []
     wide: list[Size] = []
     for size, count in zip(sizes, repeats, strict=True):

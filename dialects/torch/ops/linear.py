@@ -244,7 +244,7 @@ def _matmul_expand(b: TorchBuilder, x: Value, y: Value) -> Value:
 
 
 def _under(b: TorchBuilder, x: Value, sizes: list[Size]) -> Value:
-    return x if list(x.sizes) == sizes else b.view(x, sizes)  # type: ignore[no-any-return]
+    return x if list(x.sizes) == sizes else b.view(x, sizes)
 
 
 def _matmul_reference(x: Array, y: Array) -> Array:
@@ -335,7 +335,7 @@ def parse_einsum(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     unused = [c for c in "αβγδεζηθικλμνξοπρστυφχψω" if c not in text]
     widest = max((r - len(t.replace("...", "")) for t, r in zip(terms, ranks, strict=True) if "..." in t), default=0)
     dots = unused[:widest]
-    labels = []
+    labels: list[str] = []
     for term, rank in zip(terms, ranks, strict=True):
         own = rank - len(term.replace("...", ""))
         fits = own >= 0 if "..." in term else own == 0
@@ -347,7 +347,7 @@ def parse_einsum(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
         letters = sorted(c for c in set("".join(terms)) - {"."} if "".join(terms).count(c) == 1)
         result = "".join(dots) + "".join(letters)
     for c in result:
-        require(any(c in text for text in labels), f"einsum(): output subscript {c} does not appear in the equation for any input operand")  # noqa: E501  # fmt: skip
+        require(any(c in text for text in labels), f"einsum(): output subscript {c} does not appear in the equation for any input operand")  # fmt: skip
     return labels, result
 
 
@@ -475,5 +475,6 @@ class Bilinear:
 
     @staticmethod
     def expand(b: TorchBuilder, x: Value, y: Value, weight: Value, bias: Value | None) -> Value:
-        result = b.einsum("...i,oij,...j->...o", [x, weight, y])
-        return result if bias is None else b.add(result, bias)
+        result: Value = b.einsum("...i,oij,...j->...o", [x, weight, y])
+        result = result if bias is None else b.add(result, bias)
+        return result

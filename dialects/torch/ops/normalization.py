@@ -11,7 +11,17 @@ from stepwell.dialects import dtypes
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.builder import TorchBuilder, Value
-from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, TensorInfo, Undecided, declare, op, sample, shape_text
+from stepwell.dialects.torch.declare import (
+    Array,
+    RuntimeFault,
+    Sample,
+    TensorInfo,
+    Undecided,
+    declare,
+    op,
+    sample,
+    shape_text,
+)
 from stepwell.dialects.torch.ops.dimensions import differ, require, wrap
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts
@@ -170,7 +180,7 @@ def _layer_samples() -> list[Sample]:
 
 
 declare(
-    "aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)",  # noqa: E501
+    "aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)",
     infer=_native_layer_norm_info, reference=_native_layer_norm, expand=_native_layer_norm_expand, samples=_layer_samples,
     doc="layer_norm, its mean and its reciprocal standard deviation.",
 )  # fmt: skip
@@ -241,7 +251,7 @@ def _check_channels(x: TensorInfo, **vectors: TensorInfo | None) -> None:
 def _batch_norm_info(
     x: TensorInfo, weight: Any, bias: Any, mean: Any, var: Any, training: Any, momentum: float, eps: float, *_: Any
 ) -> TensorInfo:
-    if training is not False and mean is not None:
+    if mean is not None:
         _no_training("aten::batch_norm", training)
     _check_channels(x, weight=weight, bias=bias, running_mean=mean, running_var=var)
     return x
@@ -252,7 +262,7 @@ def _batch_norm_reference(
 ) -> Array:
     weight, bias, mean, var = (_channels(v, x.ndim) for v in (weight, bias, mean, var))
     if training or mean is None:
-        y, _, _ = _numpy_standardized(x, [d for d in range(x.ndim) if d != 1], eps)
+        y = _numpy_standardized(x, [d for d in range(x.ndim) if d != 1], eps)[0]
     else:
         y = (x.astype(np.float64) - mean) / np.sqrt(var.astype(np.float64) + eps)
     return np.asarray(_numpy_affine(y, weight, bias)).astype(x.dtype)
@@ -264,7 +274,7 @@ def _batch_norm_expand(
 ) -> Value:  # fmt: skip
     y = accumulated(b, x)
     if training or mean is None:
-        y, _, _ = _standardized(b, y, [d for d in range(x.rank) if d != 1], eps)
+        y = _standardized(b, y, [d for d in range(x.rank) if d != 1], eps)[0]
         return back(b, _affine(b, y, _channels(weight, x.rank, b), _channels(bias, x.rank, b)), x.dtype)
     # One factor and one shift for each channel: what remains per element is a multiplication and an addition.
     factor = b.rsqrt(b.add(accumulated(b, var), eps))
@@ -297,8 +307,7 @@ def _with_empty(result: Any, empty: Any) -> tuple[Any, Any, Any]:
 
 declare(
     "aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)",  # noqa: E501
-    infer=lambda x, w, c, m, v, training, *rest: _no_training("aten::native_batch_norm", training)
-    or _with_empty(_batch_norm_info(x, w, c, m, v, training, *rest), x.with_sizes((0,))),
+    infer=lambda x, *rest: _with_empty(_batch_norm_info(x, *rest), x.with_sizes((0,))),
     reference=lambda x, *rest: _with_empty(_batch_norm_reference(x, *rest), np.zeros((0,), x.dtype)),
     expand=lambda b, x, *rest: _with_empty(_batch_norm_expand(b, x, *rest), b.zeros([0], dtype=x.dtype)),
     samples=_batch_samples(()), doc="batch_norm and empty statistics.",
@@ -344,7 +353,7 @@ class InstanceNorm:
     ) -> Array:
         if not own:
             return _batch_norm_reference(x, weight, bias, mean, var, False, momentum, eps)
-        y, _, _ = _numpy_standardized(x, range(2, x.ndim), eps)
+        y = _numpy_standardized(x, range(2, x.ndim), eps)[0]
         return np.asarray(_numpy_affine(y, _channels(weight, x.ndim), _channels(bias, x.ndim))).astype(x.dtype)
 
     @staticmethod
@@ -354,7 +363,7 @@ class InstanceNorm:
     ) -> Value:  # fmt: skip
         if not own:
             return _batch_norm_expand(b, x, weight, bias, mean, var, False, momentum, eps)
-        y, _, _ = _standardized(b, accumulated(b, x), list(range(2, x.rank)), eps)
+        y = _standardized(b, accumulated(b, x), list(range(2, x.rank)), eps)[0]
         return back(b, _affine(b, y, _channels(weight, x.rank, b), _channels(bias, x.rank, b)), x.dtype)
 
 
@@ -383,14 +392,14 @@ class GroupNorm:
 
     @staticmethod
     def reference(x: Array, groups: int, weight: Any, bias: Any, eps: float, *_: Any) -> Array:
-        y, _, _ = _numpy_standardized(x.reshape(_group_sizes(x, groups)), [2], eps)
+        y = _numpy_standardized(x.reshape(_group_sizes(x, groups)), [2], eps)[0]
         y = y.reshape(x.shape)
         return np.asarray(_numpy_affine(y, _channels(weight, x.ndim), _channels(bias, x.ndim))).astype(x.dtype)
 
     @staticmethod
     def expand(b: TorchBuilder, x: Value, groups: int, weight: Any, bias: Any, eps: float, *_: Any) -> Value:
         y = b.view(accumulated(b, x), _group_sizes(x, groups))
-        y, _, _ = _standardized(b, y, [2], eps)
+        y = _standardized(b, y, [2], eps)[0]
         y = b.view(y, list(x.sizes))
         return back(b, _affine(b, y, _channels(weight, x.rank, b), _channels(bias, x.rank, b)), x.dtype)
 

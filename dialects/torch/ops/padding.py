@@ -11,7 +11,7 @@ from stepwell.dialects import dtypes
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, TensorInfo, declare, op, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
-from stepwell.dialects.torch.ops.dimensions import require
+from stepwell.dialects.torch.ops.dimensions import along, require, static
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts
 from stepwell.dialects.torch.ops.samples import integers, normal
@@ -50,11 +50,11 @@ class ConstantPadNd:
 
     @staticmethod
     def reference(x: Array, pad: Sequence[int], value: Any) -> Array:
-        pads = per_dimension(x.ndim, pad)
+        pads = [static(p) for p in per_dimension(x.ndim, pad)]
         for d, (before, after) in enumerate(pads):
-            keep = slice(max(-before, 0), x.shape[d] - max(-after, 0))  # type: ignore[operator]
-            x = x[(*(slice(None),) * d, keep, ...)]
-        widths = [(max(p, 0), max(q, 0)) for p, q in pads]  # type: ignore[call-overload]
+            keep = slice(max(-before, 0), x.shape[d] - max(-after, 0))
+            x = x[along(d, keep)]
+        widths = [(max(p, 0), max(q, 0)) for p, q in pads]
         fill = as_dtype(np.asarray(value), facts(x).dtype)
         return np.pad(x, widths, constant_values=fill) if x.ndim else x.copy()
 
@@ -100,10 +100,10 @@ def _own_info(x: TensorInfo, pad: Sequence[Size], mode: str) -> TensorInfo:
 
 def _own_reference(x: Array, pad: Sequence[int], mode: str) -> Array:
     _own_info(facts(x), pad, mode)
-    pads = per_dimension(x.ndim, pad)
-    widths = [(max(p, 0), max(q, 0)) for p, q in pads]  # type: ignore[call-overload]
+    pads = [static(p) for p in per_dimension(x.ndim, pad)]
+    widths = [(max(p, 0), max(q, 0)) for p, q in pads]
     padded = np.pad(x, widths, mode=_NUMPY_MODE[mode])  # type: ignore[call-overload]
-    crop = tuple(slice(max(-p, 0), n - max(-q, 0)) for n, (p, q) in zip(padded.shape, pads, strict=True))  # type: ignore[call-overload,operator]
+    crop = tuple(slice(max(-p, 0), n - max(-q, 0)) for n, (p, q) in zip(padded.shape, pads, strict=True))
     return np.asarray(padded[crop]).copy()
 
 

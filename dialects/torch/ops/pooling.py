@@ -19,7 +19,7 @@ from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, TensorInfo, declare, sample
 from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, project
 from stepwell.dialects.torch.ops.convolution import each, padded
-from stepwell.dialects.torch.ops.dimensions import require
+from stepwell.dialects.torch.ops.dimensions import along, require, static
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts
 from stepwell.dialects.torch.ops.reductions import accumulated, back, wide
@@ -53,9 +53,9 @@ class Window:
 
     def _size(self, n: int, ceil: bool) -> Size:
         size, stride, padding = self.input[n], self.stride[n], self.padding[n]
-        room = size + 2 * padding - self.dilation[n] * (self.kernel[n] - 1) - 1
+        room: Size = size + 2 * padding - self.dilation[n] * (self.kernel[n] - 1) - 1
         if not ceil:
-            result = room // stride + 1
+            result: Size = room // stride + 1
         else:
             result = ceil_divide(room, stride) + 1
             # The last window must start inside the input or its left padding.
@@ -151,14 +151,14 @@ def _indices_reference(rank: int, x: Array, *geometry: Any) -> tuple[Array, Arra
     windows = window.numpy_windows(x, _lowest(x))
     flat = windows.reshape(*windows.shape[:-rank], -1)
     # The padding never wins: where all is -inf torch takes the first element inside.
-    inside = np.ones(window.input, bool)  # type: ignore[arg-type]
+    inside = np.ones(static(window.input), np.bool_)
     valid = Window(TensorInfo((1, *window.input), dtypes.bool_), rank, *geometry).numpy_windows(inside[None], False)
     valid = np.broadcast_to(valid.reshape(1, *valid.shape[1 : 1 + rank], -1), (*flat.shape[flat.ndim - rank - 2 : -rank - 1], *flat.shape[-rank - 1 :]))  # noqa: E501
     best = np.where(valid, flat, _lowest(x)).max(-1, keepdims=True)
     is_best = valid & ((flat == best) | (flat != flat))
     chosen = np.asarray(is_best.argmax(-1))
     inner = np.unravel_index(chosen, tuple(window.kernel))
-    grids = np.meshgrid(*(np.arange(o) for o in window.image), indexing="ij")  # type: ignore[arg-type]
+    grids = np.meshgrid(*[np.arange(o) for o in static(window.image)], indexing="ij")
     places = [g * s - p + k * d for g, s, p, k, d in zip(grids, window.stride, window.padding, inner, window.dilation, strict=True)]
     return np.asarray(best[..., 0]), np.asarray(_flat_index(window, places)).astype(np.int64)
 
@@ -278,7 +278,8 @@ def _average_lower(rank: int, b: LinalgBuilder, out: TensorInfo, x: Tensor, *arg
             own = (start + window.kernel[n]).minimum(last) - (start if arguments[4] else start.maximum(0))
             count = own if count is None else count * own
         assert count is not None
-        return elements[0] / count.cast(inner)
+        mean: Scalar = elements[0] / count.cast(inner)
+        return mean
 
     mean = b.pointwise(divide, [total], total.sizes, inner)
     return b.reshape(b.cast(mean, out.dtype), out.sizes)
@@ -329,8 +330,7 @@ def _adaptive_reference(rank: int, x: Array, sizes: Sequence[int]) -> Array:
     y = wide(x)
     lead = x.ndim - rank
     for n, count in enumerate(_adaptive_info(rank, facts(x), sizes).sizes[lead:]):
-        before = (slice(None),) * (lead + n)
-        y = np.stack([y[(*before, slice(a, z))].mean(lead + n) for a, z in _ranges(y.shape[lead + n], count)], lead + n)
+        y = np.stack([y[along(lead + n, slice(a, z))].mean(lead + n) for a, z in _ranges(y.shape[lead + n], count)], lead + n)
     return as_dtype(y, facts(x).dtype)
 
 
@@ -377,7 +377,7 @@ def _adaptive_max_reference(rank: int, x: Array, sizes: Ints) -> tuple[Array, Ar
         box = [spans[n][c] for n, c in enumerate(cell)]
         part = x[(*(slice(None),) * lead, *(slice(a, z) for a, z in box))].reshape(*x.shape[:lead], -1)
         position = part.argmax(-1)
-        inner = np.unravel_index(position, [int(z) - int(a) for a, z in box])  # type: ignore[arg-type]
+        inner = np.unravel_index(position, [int(z) - int(a) for a, z in box])
         index: Any = 0
         for n in range(rank):
             index = index * x.shape[lead + n] + box[n][0] + inner[n]
@@ -410,7 +410,7 @@ def _adaptive_max_expand(rank: int, b: TorchBuilder, x: Value, sizes: Ints) -> t
             index = b.mul(own, step) if index is None else b.add(index, b.mul(own, step))
         values.append(best)
         places.append(index)
-    return tuple(b.view(b.stack(v, lead), list(out.sizes)) for v in (values, places))  # type: ignore[return-value]
+    return tuple(b.view(b.stack(v, lead), list(out.sizes)) for v in (values, places))
 
 
 for _rank in (1, 2):

@@ -161,7 +161,7 @@ class MeanDim:
 
 def back(b: TorchBuilder, x: Value, dtype: DType) -> Value:
     """In the dtype of the result, after an accumulation in a wider one."""
-    return x if x.dtype == dtype else b.to(x, dtype)  # type: ignore[no-any-return]
+    return x if x.dtype == dtype else b.to(x, dtype)
 
 
 def accumulated(b: TorchBuilder, x: Value) -> Value:
@@ -191,13 +191,13 @@ declare(
 def _nonempty(name: str, x: TensorInfo, dims: Sequence[int]) -> None:
     for d in dims:
         size = x.sizes[d]
-        require(not isinstance(size, int) or size > 0, f"{name}(): Expected reduction dim {d} to have non-zero size.", "IndexError")  # noqa: E501  # fmt: skip
+        require(not isinstance(size, int) or size > 0, f"{name}(): Expected reduction dim {d} to have non-zero size.", "IndexError")  # fmt: skip
 
 
 def _nonempty_all(name: str, x: TensorInfo) -> None:
     require(
         0 not in x.sizes,
-        f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.",  # noqa: E501
+        f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.",
     )
 
 

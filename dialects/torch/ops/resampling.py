@@ -38,7 +38,7 @@ def _wanted(x: TensorInfo, rank: int, sizes: Sequence[Size] | None, factors: Seq
     for size, factor in zip(x.sizes[2:], each(factors, rank), strict=True):
         known(factor, "a scale factor")
         if isinstance(size, int):
-            result.append(int(math.floor(size * factor)))
+            result.append(math.floor(size * factor))
         elif factor == int(factor):
             result.append(size * int(factor))
         else:
@@ -76,7 +76,7 @@ def _scale(b: LinalgBuilder | None, size: Size, out: Size, factor: float | None,
 def _nearest_numpy(size: int, out: int, factor: float | None, exact: bool) -> Array:
     scale = _scale(None, size, out, factor, False)
     start = np.float32(0.5 if exact else 0)
-    return np.minimum(np.floor((np.arange(out, dtype=np.float32) + start) * scale).astype(np.int64), size - 1)
+    return np.asarray(np.minimum(np.floor((np.arange(out, dtype=np.float32) + start) * scale).astype(np.int64), size - 1))
 
 
 def _linear_numpy(size: int, out: int, factor: float | None, corners: bool) -> tuple[Array, Array, Array]:
@@ -233,7 +233,7 @@ class GridSampler:
 
     @staticmethod
     def reference(x: Array, grid: Array, mode: int, padding: int, corners: bool) -> Array:
-        n, c, h, w = x.shape
+        n, _, h, w = x.shape
         g = grid.astype(numpy_compute(facts(x).dtype))
         ix, iy = (((g[..., d] + 1) / 2 * (s - 1)) if corners else ((g[..., d] + 1) * s - 1) / 2 for d, s in ((0, w), (1, h)))
         if padding == 1:
@@ -285,7 +285,8 @@ class GridSampler:
             fy, fx = places[0] - y0, places[1] - x0
             top = pixel(y0, x0) * (1.0 - fx) + pixel(y0, x0 + 1.0) * fx
             low = pixel(y0 + 1.0, x0) * (1.0 - fx) + pixel(y0 + 1.0, x0 + 1.0) * fx
-            return top * (1.0 - fy) + low * fy
+            result: Scalar = top * (1.0 - fy) + low * fy
+            return result
 
         return b.pointwise(body, [], out.sizes, out.dtype)
 

@@ -5,7 +5,7 @@ Positions may be symbolic: where a bound check cannot be decided at compile time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from stepwell.dialects import dtypes
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, TensorInfo, declare, op, sample, shape_text
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
-from stepwell.dialects.torch.ops.dimensions import differ, require, wrap
+from stepwell.dialects.torch.ops.dimensions import along, differ, indexed, require, static, wrap
 from stepwell.dialects.torch.ops.samples import normal
 from stepwell.dialects.torch.scalar import Scalar
 from stepwell.dialects.torch.sizes import Size, at_least, bounds, ceil_divide, maximum, minimum
@@ -80,6 +80,13 @@ def _without(sizes: tuple[Size, ...], dim: int) -> tuple[Size, ...]:
     return (*sizes[:dim], *sizes[dim + 1 :])
 
 
+def _check_part(src: TensorInfo, sizes: Sequence[Size]) -> None:
+    """What is put into a place must have its sizes."""
+    fits = len(sizes) == src.rank and not any(differ(a, b) for a, b in zip(sizes, src.sizes, strict=True))
+    words = "expected src to have a size equal to the slice of self."
+    require(fits, f"{words} src size = {shape_text(src.sizes)}, slice size = {shape_text(sizes)}")
+
+
 # ------ select
 
 
@@ -102,7 +109,7 @@ class SelectInt:
             raise IndexError(_out_of_range(TensorInfo(x.shape, dtypes.float32), dim, index))
         d = wrap(dim, x.ndim)
         # A basic slice keeps even zero-dimensional results views.
-        return x[(*(slice(None),) * d, index, ...)]
+        return indexed(x, d, index)
 
     @staticmethod
     def lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, index: Size) -> Tensor:
@@ -131,15 +138,13 @@ class SelectScatter:
     @staticmethod
     def infer(x: TensorInfo, src: TensorInfo, dim: int, index: Size) -> TensorInfo:
         d, _ = select_index(x, dim, index)
-        part = _without(x.sizes, d)
-        fits = len(part) == src.rank and not any(differ(a, b) for a, b in zip(part, src.sizes, strict=True))
-        require(fits, f"expected src to have a size equal to the slice of self. src size = {shape_text(src.sizes)}, slice size = {shape_text(part)}")  # noqa: E501  # fmt: skip
+        _check_part(src, _without(x.sizes, d))
         return x
 
     @staticmethod
     def reference(x: Array, src: Array, dim: int, index: int) -> Array:
         result = x.copy()
-        result[(*(slice(None),) * wrap(dim, x.ndim), index, ...)] = src
+        result[along(wrap(dim, x.ndim), index)] = src
         return result
 
     @staticmethod
@@ -173,7 +178,7 @@ class SliceTensor:
 
     @staticmethod
     def reference(x: Array, dim: int, start: int | None, end: int | None, step: int) -> Array:
-        return x[(*(slice(None),) * wrap(dim, x.ndim), slice(start, end, step), ...)]
+        return indexed(x, wrap(dim, x.ndim), slice(start, end, step))
 
     @staticmethod
     def lower(
@@ -191,7 +196,7 @@ class SliceTensor:
         return result
 
 
-@op("aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor")  # noqa: E501
+@op("aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor")
 class SliceScatter:
     """self with src in the place of a slice."""
 
@@ -203,9 +208,7 @@ class SliceScatter:
 
     @staticmethod
     def infer(x: TensorInfo, src: TensorInfo, dim: int, *where: Any) -> TensorInfo:
-        part = SliceTensor.infer(x, dim, *where).sizes
-        fits = len(part) == src.rank and not any(differ(a, b) for a, b in zip(part, src.sizes, strict=True))
-        require(fits, f"expected src to have a size equal to the slice of self. src size = {shape_text(src.sizes)}, slice size = {shape_text(part)}")  # noqa: E501  # fmt: skip
+        _check_part(src, SliceTensor.infer(x, dim, *where).sizes)
         return x
 
     @staticmethod
@@ -248,7 +251,7 @@ class Narrow:
         first = start + x.shape[d] if start < 0 else start
         if first + length > x.shape[d]:
             raise RuntimeError(f"start ({first}) + length ({length}) exceeds dimension size ({x.shape[d]}).")
-        return x[(*(slice(None),) * d, slice(first, first + length), ...)]
+        return indexed(x, d, slice(first, first + length))
 
     @staticmethod
     def lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, start: Size, length: Size) -> Tensor:
@@ -289,7 +292,7 @@ class Unfold:
     def reference(x: Array, dim: int, size: int, step: int) -> Array:
         d = wrap(dim, x.ndim)
         windows = sliding_window_view(x, size, axis=d, writeable=x.flags.writeable)
-        return windows[(*(slice(None),) * d, slice(None, None, step), ...)]
+        return indexed(windows, d, slice(None, None, step))
 
     @staticmethod
     def lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, size: Size, step: int) -> Tensor:
@@ -356,9 +359,7 @@ class DiagonalScatter:
 
     @staticmethod
     def infer(x: TensorInfo, src: TensorInfo, *where: int) -> TensorInfo:
-        part = Diagonal.infer(x, *where).sizes
-        fits = len(part) == src.rank and not any(differ(a, b) for a, b in zip(part, src.sizes, strict=True))
-        require(fits, f"expected src to have a size equal to the slice of self. src size = {shape_text(src.sizes)}, slice size = {shape_text(part)}")  # noqa: E501  # fmt: skip
+        _check_part(src, Diagonal.infer(x, *where).sizes)
         return x
 
     @staticmethod
@@ -382,7 +383,8 @@ class DiagonalScatter:
             inside = inside & step.compare("lt", Scalar(length.value, dtypes.int64, at))
             place = inside.select(step, step.lift(0))
             new = at.gather(src, [*(at.position(d) for d in rest), place])
-            return inside.select(new, elements[0])
+            result: Scalar = inside.select(new, elements[0])
+            return result
 
         if src.sizes[-1] == 0:
             return x
@@ -415,7 +417,7 @@ class DiagEmbed:
     @staticmethod
     def reference(x: Array, *where: int) -> Array:
         info = TensorInfo(tuple(x.shape), dtypes.float32)
-        result = np.zeros([int(s) for s in DiagEmbed.infer(info, *where).sizes if isinstance(s, int)], x.dtype)
+        result = np.zeros(static(DiagEmbed.infer(info, *where).sizes), x.dtype)
         Diagonal.reference(result, *where)[...] = x
         return result
 

@@ -11,7 +11,7 @@ import numpy as np
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, declare, op, sample
-from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, known, reduced, require, wrap_all
+from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, known, reduced, require, static, wrap_all
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts, floating
 from stepwell.dialects.torch.ops.reductions import Dims, accumulated, axes, back, need_floats, wide
@@ -38,8 +38,11 @@ def _moments(b: TorchBuilder, x: Value, dims: Dims, correction: Any, keep: bool)
     mean = b.mean(wide_x, gone, True) if gone else wide_x
     squares = b.square(b.sub(wide_x, mean))
     total = b.sum(squares, gone, keep) if gone else squares
-    left = count - correction if isinstance(correction, float) else maximum(count - correction, 0)
-    var = b.div(total, max(left, 0.0) if isinstance(left, float) else left)
+    if isinstance(correction, float):
+        require(isinstance(count, int), "a variance with a fractional correction of a size that is only known at run time")
+        var = b.div(total, max(static([count])[0] - correction, 0.0))
+    else:
+        var = b.div(total, maximum(count - correction, 0))
     if not keep:
         mean = b.view(mean, list(reduced(x.tensor, gone, False)))
     return back(b, var, x.dtype), back(b, mean, x.dtype)
@@ -154,7 +157,7 @@ def _norm_samples() -> list[Sample]:
     return [sample(normal(2, 3, 4), p, [1]) for p in (2, 1, math.inf, -math.inf, 0, 3)] + [sample(normal(2, 3), 2, [0, 1], True)]
 
 
-_NORM = "aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"  # noqa: E501
+_NORM = "aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"
 declare(
     _NORM, infer=_norm_info, reference=_norm_reference, expand=_norm_expand, samples=_norm_samples,
     doc="The p-norm over dims: (sum |x|^p)^(1/p), or its limits.",
@@ -195,8 +198,8 @@ class LogSumExp:
     """log sum exp x over dims; shifted by the maximum (unless that is infinite), so that exp cannot overflow."""
 
     samples = staticmethod(
-        lambda: [sample(normal(2, 3), [1]), sample(normal(2, 3) * 1000, [0, 1], True), sample(np.float32([np.inf, 1]), [0]),
-                 sample(np.float32([-np.inf, -np.inf]), [0]), sample(integers(3), [0])]
+        lambda: [sample(normal(2, 3), [1]), sample(normal(2, 3) * 1000, [0, 1], True), sample(np.array([np.inf, 1], np.float32), [0]),
+                 sample(np.array([-np.inf, -np.inf], np.float32), [0]), sample(integers(3), [0])]
     )  # fmt: skip
 
     @staticmethod

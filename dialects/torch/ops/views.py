@@ -24,7 +24,7 @@ from stepwell.dialects.torch.declare import (
     shape_text,
 )
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
-from stepwell.dialects.torch.ops.dimensions import differ, is_one, require, wrap
+from stepwell.dialects.torch.ops.dimensions import differ, is_one, require, static, wrap
 from stepwell.dialects.torch.ops.samples import normal
 from stepwell.dialects.torch.sizes import Size, product
 
@@ -53,7 +53,7 @@ def sized(x: TensorInfo, sizes: Sequence[Size]) -> tuple[Size, ...]:
 
 def _shape_of(x: Array, sizes: Sequence[int]) -> tuple[int, ...]:
     info = TensorInfo(tuple(x.shape), None)  # type: ignore[arg-type]
-    return tuple(int(s) for s in sized(info, sizes) if isinstance(s, int))
+    return static(sized(info, sizes))
 
 
 def _strict_view(x: Array, sizes: Sequence[int]) -> Array:
@@ -111,7 +111,7 @@ def reshaping(schema: str, sizes: Callable[..., Sequence[Size]], samples: Callab
 
     def reference(x: Array, *arguments: Any) -> Array:
         info = TensorInfo(tuple(x.shape), None)  # type: ignore[arg-type]
-        return x.reshape(_shape_of(x, [int(s) for s in sizes(info, *map(_sized_only, arguments))]))  # type: ignore[arg-type]
+        return x.reshape(_shape_of(x, static(sizes(info, *map(_sized_only, arguments)))))
 
     def expand(b: TorchBuilder, x: Value, *arguments: Any) -> Value:
         known = [a.tensor if isinstance(a, Value) else a for a in arguments]
@@ -328,7 +328,7 @@ def _expanded(x: TensorInfo, sizes: Sequence[Size]) -> tuple[Size, ...]:
     for d, size in enumerate(sizes):
         own: Size | None = x.sizes[d - extra] if d >= extra else None
         if isinstance(size, int) and size == -1:
-            require(own is not None, f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}")  # noqa: E501  # fmt: skip
+            require(own is not None, f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}")  # fmt: skip
             result.append(own if own is not None else 1)
             continue
         if own is not None and not is_one(own) and own != size:
@@ -352,7 +352,7 @@ def _no_write(b: TorchBuilder, base: Value, value: Value, *_: Any) -> Value:
 
 def _expand_reference(x: Array, sizes: Sequence[int], *_: Any) -> Array:
     info = TensorInfo(tuple(x.shape), None)  # type: ignore[arg-type]
-    return np.broadcast_to(x, tuple(int(s) for s in _expanded(info, sizes) if isinstance(s, int)))
+    return np.broadcast_to(x, static(_expanded(info, sizes)))
 
 
 def _expand_samples() -> list[Sample]:
@@ -386,7 +386,7 @@ class PixelShuffle:
 
     @staticmethod
     def infer(x: TensorInfo, r: int) -> TensorInfo:
-        require(x.rank >= 3, f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {x.rank} dimension(s)")  # noqa: E501  # fmt: skip
+        require(x.rank >= 3, f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {x.rank} dimension(s)")  # fmt: skip
         *lead, c, h, w = x.sizes
         channels = c // (r * r)
         require(not isinstance(c, int) or c % (r * r) == 0, f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but input.size(-3)={c} is not divisible by {r * r}")  # noqa: E501  # fmt: skip
