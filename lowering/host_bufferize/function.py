@@ -102,7 +102,9 @@ class Bufferizer:
     def run(self) -> func.FuncOp:
         """The function of memrefs."""
         emit = self.emit
+        self.fresh.args[-1].name_hint = "arena"
         for argument, value in zip(self.arguments, self.fresh.args, strict=False):
+            value.name_hint = f"result{argument.result}" if argument.old is None else argument.old.name_hint
             if argument.old is not None:
                 known = emit.buffers if isinstance(argument.old.type, TensorType) else emit.scalars
                 known[argument.old] = value
@@ -294,6 +296,10 @@ def walk(emit: Emitter, block: Block) -> None:
             straight.scalar_op(emit, op)
         else:
             raise UnsupportedError(f"{op.name} has no form in the entry function at the loops level")
+        for value in op.results:
+            known = emit.buffers.get(value, emit.scalars.get(value))
+            if known is not None and known.name_hint is None:
+                known.name_hint = value.name_hint
         if not isinstance(op, (scf.YieldOp, scf.ConditionOp)):
             control.free_left(emit, op)
 

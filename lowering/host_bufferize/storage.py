@@ -16,14 +16,12 @@ from enum import Enum, auto
 
 from xdsl.dialects import arith, scf, tensor
 from xdsl.dialects.builtin import TensorType
-from xdsl.dialects.linalg.attrs import IteratorType
-from xdsl.dialects.linalg.ops import GenericOp
-from xdsl.ir import Attribute, Block, Operation, SSAValue
-from xdsl.ir.affine import AffineMap
+from xdsl.ir import Block, Operation, SSAValue
 
 from stepwell.dialects import tile
 from stepwell.lowering.analysis.liveness import LOOPS, Liveness, Range, merged, overlapping
 from stepwell.lowering.host_bufferize.elements import element_bytes
+from stepwell.lowering.host_bufferize.inplace import overwritable
 from stepwell.lowering.host_bufferize.sizes import Product, Size, Sizes, terminator
 
 WHOLE_VIEWS: tuple[type[Operation], ...] = (tensor.ExpandShapeOp, tensor.CollapseShapeOp, tensor.CastOp)
@@ -73,6 +71,7 @@ class Storage:
     def __init__(self, body: Block, sizes: Sizes) -> None:
         self.body, self.sizes = body, sizes
         self.live = Liveness(body)
+        self._inplace: dict[str, list[int]] = {}
         self.roots: dict[SSAValue, SSAValue] = {}
         """The root of every tensor value."""
         self.partial: set[SSAValue] = set()
@@ -186,8 +185,31 @@ class Storage:
         for op in self.body.walk():
             parent = op.parent_op()
             depth[op] = depth.get(parent, 0) + isinstance(parent, LOOPS) if parent else 0
-            for first, second, urgency in wished(op, self.sizes):
+            for first, second, urgency in self._wished(op):
                 yield Wish(first, second, op, 10 * depth[op] + urgency)
+
+    def _wished(self, op: Operation) -> Iterator[tuple[SSAValue, SSAValue, int]]:
+        """Pairs that would need a copy at this op if they had different memory, with an urgency below 10."""
+        pairs: list[tuple[SSAValue, SSAValue, int]] = []
+        if isinstance(op, (scf.YieldOp, scf.ConditionOp)):
+            pairs += [(source, target, 9) for source, target in moves(op)]
+        elif isinstance(op, scf.ForOp):
+            pairs += [(a, b, 5) for a, b in zip(op.iter_args, op.body.block.args[1:], strict=True)]
+        elif isinstance(op, scf.WhileOp):
+            pairs += [(a, b, 5) for a, b in zip(op.arguments, op.before_region.block.args, strict=True)]
+        elif isinstance(op, tensor.InsertSliceOp):
+            pairs.append((op.dest, op.result, 7))
+        elif isinstance(op, tile.LaunchOp):
+            pairs += [(op.inputs[operand], op.outputs[0], 3) for operand in self._overwritable(op)]
+        yield from (pair for pair in pairs if isinstance(pair[0].type, TensorType))
+
+    def _overwritable(self, op: tile.LaunchOp) -> list[int]:
+        """The operands over which a launch may write its result."""
+        name = op.kernel.root_reference.data
+        found = self._inplace.get(name)
+        if found is None:
+            found = self._inplace[name] = overwritable(self.sizes.kernels[name])
+        return found
 
     def _grant(self, wish: Wish) -> None:
         """Join two cells, if they are apart in time but for the ops where one may take over from the other."""
@@ -225,7 +247,7 @@ class Storage:
     def _safe_operands(self, op: Operation) -> list[int]:
         """The operands that an op has read, at each place, before it writes there."""
         if isinstance(op, tile.LaunchOp):
-            return overwritable(self.sizes.kernels[op.kernel.root_reference.data])
+            return self._overwritable(op)
         return [list(op.operands).index(op.dest)] if isinstance(op, tensor.InsertSliceOp) else []
 
     def _join(self, a: Cell, b: Cell) -> None:
@@ -304,60 +326,3 @@ def forced(op: Operation) -> Iterator[tuple[SSAValue, SSAValue]]:
         yield from zip(op.body.block.args[1:], op.results, strict=True)
     elif isinstance(op, scf.WhileOp):
         yield from zip(op.after_region.block.args, op.results, strict=True)
-
-
-def wished(op: Operation, sizes: Sizes) -> Iterator[tuple[SSAValue, SSAValue, int]]:
-    """Pairs that would need a copy at this op if they had different memory, with an urgency below 10."""
-    pairs: list[tuple[SSAValue, SSAValue, int]] = []
-    if isinstance(op, (scf.YieldOp, scf.ConditionOp)):
-        pairs += [(source, target, 9) for source, target in moves(op)]
-    elif isinstance(op, scf.ForOp):
-        pairs += [(a, b, 5) for a, b in zip(op.iter_args, op.body.block.args[1:], strict=True)]
-    elif isinstance(op, scf.WhileOp):
-        pairs += [(a, b, 5) for a, b in zip(op.arguments, op.before_region.block.args, strict=True)]
-    elif isinstance(op, tensor.InsertSliceOp):
-        pairs.append((op.dest, op.result, 7))
-    elif isinstance(op, tile.LaunchOp):
-        kernel = sizes.kernels[op.kernel.root_reference.data]
-        pairs += [(op.inputs[operand], op.outputs[0], 3) for operand in overwritable(kernel)]
-    yield from (pair for pair in pairs if isinstance(pair[0].type, TensorType))
-
-
-def overwritable(kernel: tile.KernelOp) -> list[int]:
-    """The operands of a kernel over which its result may be written: each element is read, by an elementwise
-    kernel with one result, before the element at the same place is written, and never again."""
-    if len(kernel.results_yielded) != 1 or kernel.template != "map":
-        return []
-    generics = [op for op in kernel.body.block.ops if isinstance(op, GenericOp)]
-    result = kernel.results_yielded[0].type
-    if not generics or not all(_elementwise(op) for op in generics):
-        return []
-    found = []
-    for argument in kernel.body.block.args:
-        uses = [use for use in argument.uses if isinstance(use.operation, GenericOp)]
-        plain = all(_identity(use.operation, use.index) for use in uses)
-        if plain and len(uses) == len(list(argument.uses)) and _alike(argument.type, result):
-            found.append(argument.index)
-    return found
-
-
-def _identity(op: Operation, operand: int) -> bool:
-    """Whether a generic reads (or writes) an operand at the point of its loops."""
-    assert isinstance(op, GenericOp)
-    map_ = op.indexing_maps.data[operand].data
-    return map_ == AffineMap.identity(map_.num_dims)
-
-
-def _elementwise(op: GenericOp) -> bool:
-    """Whether all loops are parallel, the results are written in loop order, and nothing is gathered."""
-    parallel = all(kind.data == IteratorType.PARALLEL for kind in op.iterator_types)
-    gathers = any(isinstance(inner, tensor.ExtractOp) for inner in op.walk())
-    return parallel and not gathers and all(_identity(op, len(op.inputs) + i) for i in range(len(op.outputs)))
-
-
-def _alike(left: Attribute, right: Attribute) -> bool:
-    """Whether two tensor types have the same shape and elements of the same size."""
-    if not isinstance(left, TensorType) or not isinstance(right, TensorType):
-        return False
-    same = element_bytes(left.element_type) == element_bytes(right.element_type)
-    return same and left.shape == right.shape
