@@ -7,7 +7,8 @@
     host.barrier
 
 Only outermost loops of one dimension are divided, contiguously; which thread does what changes no result. A
-loop nested in another parallel loop, or in a chunk, stays and runs in sequence.
+loop nested in another parallel loop, or in a chunk, stays and runs in sequence. The attribute says "single" where
+there is one iteration only, else "divided": a program with single ones only is run by one thread.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects import arith, scf
-from xdsl.dialects.builtin import IndexType, IntegerAttr, ModuleOp, UnitAttr
+from xdsl.dialects.builtin import IndexType, IntegerAttr, ModuleOp, StringAttr
 from xdsl.ir import Operation, Region, SSAValue
 
 from stepwell.dialects import host
@@ -50,6 +51,7 @@ def _divide(op: scf.ParallelOp) -> None:
     if len(op.lowerBound) != 1 or op.results or op.initVals:
         raise UnsupportedError("distribute: an outermost scf.parallel has one dimension and no reductions")
     (first,), (last,), (step,) = op.lowerBound, op.upperBound, op.step
+    shared = StringAttr("single" if _single(first, last, step) else "divided")
     write = _Writer(op)
     one = write.constant(1)
     trips = write(arith.CeilDivSIOp, write(arith.SubiOp, last, first), step)
@@ -66,12 +68,23 @@ def _divide(op: scf.ParallelOp) -> None:
         body.erase_op(terminator)
     body.add_op(scf.YieldOp())
     loop = scf.ForOp.create(
-        operands=(*bounds, step), regions=[Region(body)], attributes={CHUNK: UnitAttr()}, location=op.location
+        operands=(*bounds, step), regions=[Region(body)], attributes={CHUNK: shared}, location=op.location
     )
     block = op.parent
     assert block is not None
     block.insert_ops_before([*write.ops, loop, host.BarrierOp.create(location=op.location)], op)
     block.erase_op(op)
+
+
+def _single(first: SSAValue, last: SSAValue, step: SSAValue) -> bool:
+    """Whether a loop is known to have at most one iteration."""
+    known: list[int] = []
+    for value in (first, last, step):
+        owner = value.owner
+        if not isinstance(owner, arith.ConstantOp) or not isinstance(owner.value, IntegerAttr):
+            return False
+        known.append(owner.value.value.data)
+    return known[1] - known[0] <= known[2]
 
 
 class _Writer:

@@ -56,7 +56,6 @@ def write_slot(lower: FunctionLowering, slot: int, value: SSAValue) -> None:
 
 def thread_id(lower: FunctionLowering, op: Operation) -> None:
     """host.thread_id: the second argument of every function that runs."""
-    lower.module.frame.parallel = True
     lower.values[op.results[0]] = thread_number(lower)
 
 

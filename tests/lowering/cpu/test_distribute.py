@@ -24,7 +24,7 @@ EXPECTED = """
     scf.for %i = %15 to %17 step %c4 {
       %v = memref.load %x[%i] : memref<?xf32>
       memref.store %v, %x[%i] : memref<?xf32>
-    } {host.chunk}
+    } {host.chunk = "divided"}
     host.barrier
     func.return
 """
@@ -48,3 +48,9 @@ def test_loops_of_two_dimensions_are_refused() -> None:
     )
     with pytest.raises(UnsupportedError, match="one dimension"):
         distribute(Parser(context(), text).parse_module())
+
+
+def test_a_single_iteration_is_marked() -> None:
+    module = Parser(context(), PROGRAM.replace("(%c0, %n, %c4)", "(%c0, %c4, %c4)")).parse_module()
+    distribute(module)
+    assert 'host.chunk = "single"' in str(module)
