@@ -104,6 +104,12 @@ def positions(map_: AffineMap) -> tuple[int, ...] | None:
     return found if len(found) == len(map_.results) and len(set(found)) == len(found) else None
 
 
+def selected_positions(map_: AffineMap) -> tuple[int, ...] | None:
+    """Like `positions`, of a map that may also select single indices of some dimensions: constants are left out."""
+    loops = tuple(e for e in map_.results if not isinstance(e, AffineConstantExpr))
+    return positions(AffineMap(map_.num_dims, 0, loops))
+
+
 def is_identity(map_: AffineMap) -> bool:
     """Whether result i is loop i, for all loops."""
     return len(map_.results) == map_.num_dims and all(

@@ -26,7 +26,7 @@ SIMPLIFY: tuple[Pass, ...] = (
     Canonicalize(),
     # Fewer, larger ops. Reshapes between elementwise ops are in the way only once their neighbours have come
     # together, so they sink after a first round.
-    FuseElementwise(), Dce(), SinkReshapes(), Canonicalize(), AbsorbTransposes(), FuseElementwise(),
+    FuseElementwise(), Dce(), SinkReshapes(), Canonicalize(), Dce(), AbsorbTransposes(), FuseElementwise(),
     # Bodies that came together share constants and subexpressions; views that were read through are dead.
     Canonicalize(), Cse(), Dce(),
 )  # fmt: skip
@@ -41,7 +41,7 @@ def passes(target: Target) -> tuple[Pass, ...]:
         ChooseLayout(target.lanes(32)), PackWeights(target.lanes(32), target.registers), Dce(),
         # Epilogues follow their product onto its panels; packing and unpacking that met cancel as reshapes and
         # transposes; what is left joins its readers.
-        SinkReshapes(), Canonicalize(), FuseElementwise(packed=True), Canonicalize(), Cse(), Dce(),
+        SinkReshapes(), Canonicalize(), Dce(), FuseElementwise(packed=True), Canonicalize(), Cse(), Dce(),
         # Last: nothing after this may make new ops on weights.
         HoistConstants(), Dce(),
     )  # fmt: skip

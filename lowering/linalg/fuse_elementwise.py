@@ -31,7 +31,7 @@ from xdsl.ir.affine import (
 )
 
 from stepwell.dialects.diagnostics import Error
-from stepwell.lowering.analysis.affine import ZERO, compose, inverse, normal, positions
+from stepwell.lowering.analysis.affine import ZERO, compose, inverse, normal, selected_positions
 from stepwell.lowering.analysis.cost import element_cost
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.edit import Editor, fused_location, remove, replace
@@ -212,9 +212,10 @@ def takes_only_views(op: GenericOp) -> bool:
 
 
 def is_permutation(op: GenericOp) -> bool:
-    """Whether the op only moves elements, one input dimension to one loop: a transpose or a broadcast."""
+    """Whether the op only moves elements, one input dimension to one loop: a transpose, a broadcast, or such of a
+    slice by a constant index."""
     return structure.is_data_movement(op) and len(op._operands) == 2 and all(
-        positions(attribute.data) is not None for attribute in op.indexing_maps.data
+        selected_positions(attribute.data) is not None for attribute in op.indexing_maps.data
     )  # fmt: skip
 
 
@@ -281,8 +282,11 @@ def _fuse_input(consumer: GenericOp, index: int, limit: int) -> GenericOp | None
     if owner.name in ("linalg.fill", "tensor.from_elements"):
         return _use_scalar(consumer, index, owner)
     read = consumer.indexing_maps.data[index].data
-    view = read_through(value, read, takes_only_views(consumer), Editor(consumer))
+    only_plain = takes_only_views(consumer) and structure.contraction(consumer) is None
+    view = read_through(value, read, only_plain, Editor(consumer))
     if view is None:
+        return None
+    if takes_only_views(consumer) and not only_plain and selected_positions(view[1]) is None:
         return None
     draft = Draft.of(consumer)
     draft.inputs[index], draft.maps[index] = view

@@ -259,6 +259,8 @@ def reshape(op: Operation, edit: Editor) -> Replacement | None:
         value = DenseIntOrFPElementsAttr(result.type, attribute.data)  # type: ignore[arg-type]
         return edit.constant(value, result.type)
     inner = source.owner
+    if isinstance(op, tensor.ExpandShapeOp) and isinstance(inner, tensor.ExtractSliceOp):
+        return _expand_before_slice(op, inner, edit)
     if not isinstance(inner, RESHAPES):
         return None
     origin = inner._operands[0]
@@ -269,6 +271,36 @@ def reshape(op: Operation, edit: Editor) -> Replacement | None:
                 return None
         return reshaped(origin, shape_of(result), Editor(op))
     return _reshape_dynamic(op, origin, edit)
+
+
+def _expand_before_slice(op: Operation, inner: Operation, edit: Editor) -> SSAValue | None:
+    """A slice, then one of its dimensions in parts, is the whole in parts, then a slice of the parts: so that
+    reshapes meet. Only where the slice is made of whole parts."""
+    found = static_slice(inner)
+    origin, target = inner._operands[0], shape_of(op.results[0])
+    if found is None or not is_static(origin) or len(found[0]) != len(shape_of(op._operands[0])):
+        return None
+    shape: list[int] = []
+    offsets: list[int] = []
+    sizes: list[int] = []
+    strides: list[int] = []
+    for dim, group in enumerate(groups_of(op)):
+        part = math.prod(target[d] for d in group[1:])
+        offset, stride, whole = found[0][dim], found[2][dim], shape_of(origin)[dim]
+        if len(group) > 1 and (stride != 1 or not part or offset % part or whole % part):
+            return None
+        shape += [whole // part if len(group) > 1 else whole, *(target[d] for d in group[1:])]
+        offsets += [offset // part if len(group) > 1 else offset, *(0 for _ in group[1:])]
+        sizes += [target[d] for d in group]
+        strides += [stride, *(1 for _ in group[1:])]
+    expanded = expand(origin, groups_of(op), shape, edit)
+    properties = {
+        "static_offsets": DenseArrayBase.from_list(i64, offsets),
+        "static_sizes": DenseArrayBase.from_list(i64, sizes),
+        "static_strides": DenseArrayBase.from_list(i64, strides),
+        "operandSegmentSizes": inner.properties["operandSegmentSizes"],
+    }
+    return edit.add(tensor.ExtractSliceOp, (expanded,), op.results[0].type, properties)
 
 
 def _reshape_dynamic(op: Operation, origin: SSAValue, edit: Editor) -> SSAValue | None:

@@ -5,7 +5,9 @@
     %r = generic add(%v, %x)   : 2x3x8    ->    %s = generic add(%m, %y) : 6x8 (fuses into the matmul)
                                                 %r = expand_shape %s  : 2x3x8
 
-The same for ones: an op over 1x6x8 that reads a 6x8 matmul by its last two loops runs over 6x8.
+A contraction that reads a transpose through a collapse_shape (heads flattened into the batch) gets the loops that
+were flattened, so that the transpose can become part of its maps. And for ones: an op over 1x6x8 that reads a 6x8
+matmul by its last two loops runs over 6x8.
 
 Only where the reshape's source is a generic that nobody else reads. Towards finer shapes (the reshape was a
 collapse) that always works; towards coarser ones the other operands must have all dimensions of a group, in
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects import tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, TensorType
-from xdsl.dialects.linalg.ops import GenericOp
+from xdsl.dialects.linalg.ops import FillOp, GenericOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
@@ -106,7 +108,7 @@ View = tuple[Groups, tuple[int, ...], AffineMap]
 """How an operand is reshaped (finer to coarser groups, shape) and then read."""
 
 
-def _finer_views(op: GenericOp, index: int, space: Space) -> View | None:
+def _finer_views(op: GenericOp, index: int, space: Space) -> View:
     """Each loop becomes the loops of its group; so does each dimension that it reads."""
     groups: list[tuple[int, ...]] = []
     shape: list[int] = []
@@ -221,9 +223,94 @@ def without_loops(op: GenericOp, dropped: tuple[int, ...], edit: Editor) -> list
     return [reshaped(result, shape, edit) for result, shape in zip(made.results, shapes, strict=True)]
 
 
+# Contractions --------------------------------------------------------------------------------------------------
+
+
+def finer_loops(op: GenericOp) -> dict[int, tuple[int, ...]]:
+    """For a contraction that reads a transpose through a collapse_shape: the sizes of the loops that the collapsed
+    ones are made of. Empty for all others."""
+    if structure.is_parallel(op) or structure.contraction(op) is None:
+        return {}
+    for operand, attribute in zip(structure.inputs(op), op.indexing_maps.data, strict=False):
+        owner = operand.owner
+        if not isinstance(owner, tensor.CollapseShapeOp) or not keeps_dynamic(owner):
+            continue
+        source = owner._operands[0].owner
+        if not isinstance(source, GenericOp) or not structure.is_data_movement(source) or _is_absorbed(source):
+            continue
+        shape = shape_of(owner._operands[0])
+        found = {
+            e.position: tuple(shape[d] for d in group)
+            for e, group in zip(attribute.data.results, groups_of(owner), strict=True)
+            if len(group) > 1 and isinstance(e, AffineDimExpr)
+        }
+        if found:
+            return found
+    return {}
+
+
+def _is_absorbed(transpose: GenericOp) -> bool:
+    """Whether a transpose alone reads a contraction, also through reshapes: absorb-transposes removes it."""
+    value = transpose._operands[0]
+    while value.uses.get_length() == 1:
+        owner = value.owner
+        if isinstance(owner, GenericOp):
+            return structure.contraction(owner) is not None
+        if not isinstance(owner, RESHAPES):
+            return False
+        value = owner._operands[0]
+    return False
+
+
+def with_finer_loops(op: GenericOp, finer: dict[int, tuple[int, ...]], edit: Editor) -> list[SSAValue]:
+    """The results of a contraction, computed with some loops in parts, and collapsed again."""
+    kinds = list(op.iterator_types.data)
+    groups: list[tuple[int, ...]] = []
+    sizes: list[int] = []
+    for d in range(len(kinds)):
+        parts = finer.get(d, (DYNAMIC_INDEX,))
+        groups.append(tuple(range(len(sizes), len(sizes) + len(parts))))
+        sizes += parts
+    space = Space(tuple(sizes), tuple(groups), True)
+    draft = Draft.of(op)
+    draft.iterators = [kinds[d] for d in range(len(kinds)) for _ in groups[d]]
+    operands: list[SSAValue] = []
+    back: list[tuple[Groups, tuple[int, ...]]] = []
+    for index, operand in enumerate(op._operands):
+        own, split, map_ = _finer_views(op, index, space)
+        whole = shape_of(operand)
+        # Loops that stay whole have the operand's own size.
+        shape = tuple(split[d] if len(group) > 1 else whole[number] for number, group in enumerate(own) for d in group)
+        draft.maps[index] = map_
+        operands.append(_start(operand, own, shape, edit) if index >= len(draft.inputs) else
+                        _view(operand, own, shape, True, edit))  # fmt: skip
+        back.append((own, whole))
+    count = len(op.results)
+    draft.inputs, draft.outputs = operands[:-count], operands[-count:]
+    draft.result_types = [value.type for value in draft.outputs]
+    made = draft.build()
+    edit.insert(made)
+    return [
+        collapse(result, own, whole, edit) if shape_of(result) != whole else result
+        for result, (own, whole) in zip(made.results, back[-count:], strict=True)
+    ]
+
+
+def _start(value: SSAValue, groups: Groups, shape: tuple[int, ...], edit: Editor) -> SSAValue:
+    """What accumulators start from, in a finer shape: a fill is made anew."""
+    owner = value.owner
+    if not isinstance(owner, FillOp) or shape_of(value) == shape:
+        return _view(value, groups, shape, True, edit)
+    target = _view(owner._operands[1], groups, shape, True, edit)
+    fill = FillOp([owner._operands[0]], [target], [target.type])
+    fill.location = owner.location
+    return edit.insert(fill).results[0]
+
+
 @dataclass(frozen=True)
 class SinkReshapes(Pass):
-    """Move elementwise ops before the reshape of a result that only they read. After: between a generic and the
+    """Move elementwise ops before the reshape of a result that only they read, and contractions before the
+    flattening of a transpose. After: between a generic and the
     elementwise op that alone reads it there is no static reshape that could stand after both."""
 
     name = "sink-reshapes"
@@ -249,6 +336,10 @@ class SinkReshapes(Pass):
 
     def _op(self, op: GenericOp) -> None:
         if not all(_is_tensor(operand) for operand in op._operands):
+            return
+        finer = finer_loops(op)
+        if finer:
+            replace(op, with_finer_loops(op, finer, Editor(op)))
             return
         ones = unit_loops(op)
         if ones and all(is_static(operand) for operand in op._operands):

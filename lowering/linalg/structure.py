@@ -26,7 +26,7 @@ from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
 from stepwell.dialects.upstream import core
-from stepwell.lowering.analysis.affine import broadcast_positions, dims_of, linear, positions
+from stepwell.lowering.analysis.affine import broadcast_positions, dims_of, linear, positions, selected_positions
 
 DYNAMIC = DYNAMIC_INDEX
 """The size of a loop or dimension that is only known at run time, as in xDSL's shapes."""
@@ -243,9 +243,9 @@ class Contraction:
 
 
 def contraction_dims(a: AffineMap, b: AffineMap, c: AffineMap) -> tuple[tuple[int, ...], ...] | None:
-    """(batch, m, n, k) of a product's maps; None where a map is no projected permutation, or a loop is summed
-    over in one factor only."""
-    places = positions(a), positions(b), positions(c)
+    """(batch, m, n, k) of a product's maps; None where a map is no projected permutation (a factor may be one
+    slice of a tensor, by a constant index), or a loop is summed over in one factor only."""
+    places = selected_positions(a), selected_positions(b), positions(c)
     if places[0] is None or places[1] is None or places[2] is None:
         return None
     in_a, in_b, in_c = places[0], places[1], places[2]

@@ -1,6 +1,8 @@
 """sink-reshapes and absorb-transposes: what stood between a contraction and its reader is gone."""
 
 import numpy as np
+import pytest
+from xdsl.dialects.func import FuncOp
 from xdsl.dialects.linalg.ops import GenericOp
 
 from stepwell.dialects.tile import KernelOp
@@ -84,3 +86,32 @@ def test_epilogue_with_a_batch_of_one(graph, check, target):
     module = check(g.returns(y), (*passes(target), FormKernels(target)), array(1, 6, 8), array(8, 8, seed=1),
                    array(8, seed=3), rtol=1e-5, atol=1e-6)  # fmt: skip
     assert kernels(module) == ["matmul"]
+
+
+@pytest.mark.parametrize("batch", [2, "n"])
+def test_attention_with_heads_flattened_into_the_batch(graph, check, target, batch):
+    """As torch's own multi-head attention does it: one product for q, k and v, slices, bmm over batch * heads."""
+    g = graph(x=(batch, 6, 8))
+    b = g.builder
+    n = g["x"].sizes[0]
+    flat = b.reshape(g["x"], [n * 6, 8])
+    qkv = b.reshape(g.product(flat, g.weight("w", 24, 8), "mk,nk->mn"), [n, 6, 24])
+
+    def heads(number, order):
+        part = b.reshape(b.slice(qkv, [0, 0, 8 * number], [n, 6, 8], [1, 1, 1]), [n, 6, 2, 4])
+        moved = b.transpose(part, order)
+        return b.reshape(moved, [n * 2, *moved.sizes[2:]])
+
+    scores = g.product(heads(0, [0, 2, 1, 3]), heads(1, [0, 2, 3, 1]), "bmk,bkn->bmn")
+    scores = b.reshape(g.softmax(b.reshape(scores, [n, 2, 6, 6])), [n * 2, 6, 6])
+    context = b.reshape(g.product(scores, heads(2, [0, 2, 1, 3]), "bmk,bkn->bmn"), [n, 2, 6, 4])
+    merged = b.reshape(b.transpose(context, [0, 2, 1, 3]), [n * 6, 8])
+    out = b.reshape(g.product(merged, g.weight("v", 8, 8), "mk,nk->mn"), [n, 6, 8])
+    data = {"w": array(24, 8, seed=1), "v": array(8, 8, seed=2)}
+    module = check(g.returns(out), (*passes(target), FormKernels(target)), array(2, 6, 8), resources=data,
+                   rtol=1e-4, atol=1e-5)  # fmt: skip
+    if batch == 2:
+        entry = next(op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == "f")
+        launched = [op.kernel.string_value().split("_")[0] for op in entry.walk() if op.name == "tile.launch"]
+        assert launched == ["matmul", "matmul", "rows", "matmul", "matmul"]
+        assert not any(op.name == "tensor.extract_slice" for op in entry.walk())
