@@ -23,7 +23,7 @@ from stepwell.compiler.pipeline import STEPS, Report, Verify, run
 from stepwell.compiler.program import Program, Resources
 from stepwell.dialects.levels import LINALG, LOOPS
 from stepwell.dialects.target import Target
-from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, keep_only
+from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, part_of
 from stepwell.runtime.function import NativeFunction
 
 Array = np.ndarray[Any, Any]
@@ -102,8 +102,7 @@ def compile_program(
     prepared: tuple[str, ...] = ()
     if PREPARE in functions:
         prepared = tuple(_result_names(functions[PREPARE]))
-        part = program.copy()
-        keep_only(part.module, PREPARE)
+        part = Program(part_of(program.module, PREPARE), program.resources)
         prepare = _object(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
     forward = _object(program, "", target, report, verify=verify, profile=profile, cache=cache)
     return Compiled(forward, order, prepare, prepared), report

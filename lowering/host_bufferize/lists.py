@@ -191,11 +191,15 @@ def store(emit: Emitter, number: SSAValue, buffer: SSAValue, place: SSAValue) ->
 
 
 def new(emit: Emitter, op: host.ListNewOp) -> None:
+    emit.lists[op.result] = empty(emit, op.result.type)
+
+
+def empty(emit: Emitter, kind: Attribute) -> list[SSAValue]:
     """An empty list with some room."""
     room, zero = emit.constant(FIRST_CAPACITY), emit.constant(0)
-    emit.lists[op.result] = [
-        zero if kind == INDEX else emit.add(host.AllocOp.create(operands=[room], result_types=[kind]))
-        for kind in part_types(op.result.type)
+    return [
+        zero if part == INDEX else emit.add(host.AllocOp.create(operands=[room], result_types=[part]))
+        for part in part_types(kind)
     ]
 
 

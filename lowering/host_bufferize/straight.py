@@ -18,6 +18,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from stepwell.dialects import host, tile
+from stepwell.lowering.host_bufferize import lists
 from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import INDEX, Emitter
 from stepwell.lowering.host_bufferize.sizes import kept_dimensions
@@ -189,7 +190,9 @@ def store_all(emit: Emitter, values: Sequence[SSAValue], target: SSAValue, shape
 def undefined(emit: Emitter, op: host.UndefinedOp) -> None:
     """Numbers stay undefined; a tensor that nobody reads gets memory, but nothing in it."""
     kind = op.result.type
-    if not isinstance(kind, TensorType):
+    if isinstance(kind, host.ListType):
+        emit.lists[op.result] = lists.empty(emit, kind)
+    elif not isinstance(kind, TensorType):
         scalar_op(emit, op)
     elif emit.storage.cell(op.result).place is Place.HEAP:
         sizes = [emit.constant(0) for size in kind.get_shape() if size == DYNAMIC_INDEX]

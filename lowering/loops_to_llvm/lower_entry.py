@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects import func, memref
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Operation, Region
+from xdsl.ir import Operation
 
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.target import Target
@@ -49,9 +49,27 @@ def entry_name(module: ModuleOp) -> str:
 
 def keep_only(module: ModuleOp, entry: str) -> None:
     """Erase the functions and constants that the entry does not reach."""
-    symbols: dict[str, Operation] = {
-        op.sym_name.data: op for op in module.ops if isinstance(op, (func.FuncOp, memref.GlobalOp))
-    }
+    symbols = _symbols(module)
+    reached = _reached(symbols, entry)
+    for name, op in symbols.items():
+        if name not in reached:
+            module.body.block.erase_op(op, safe_erase=False)
+
+
+def part_of(module: ModuleOp, entry: str) -> ModuleOp:
+    """A copy of what an entry reaches, as a module of its own."""
+    symbols = _symbols(module)
+    reached = _reached(symbols, entry)
+    copies = [op.clone() for name, op in symbols.items() if name in reached]
+    return ModuleOp(copies, dict(module.attributes))
+
+
+def _symbols(module: ModuleOp) -> dict[str, Operation]:
+    return {op.sym_name.data: op for op in module.ops if isinstance(op, (func.FuncOp, memref.GlobalOp))}
+
+
+def _reached(symbols: dict[str, Operation], entry: str) -> set[str]:
+    """The symbols that a function uses, it included, through all that it calls."""
     reached: set[str] = set()
     pending = [entry]
     while pending:
@@ -64,9 +82,7 @@ def keep_only(module: ModuleOp, entry: str) -> None:
                 pending.append(op.callee.root_reference.data)
             elif isinstance(op, memref.GetGlobalOp):
                 pending.append(op.name_.root_reference.data)
-    for name, op in symbols.items():
-        if name not in reached:
-            module.body.block.erase_op(op, safe_erase=False)
+    return reached
 
 
-__all__ = ["PREPARE", "LoopsToLlvm", "Region", "entry_name", "keep_only"]
+__all__ = ["PREPARE", "LoopsToLlvm", "entry_name", "keep_only", "part_of"]

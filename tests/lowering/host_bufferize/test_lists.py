@@ -198,3 +198,27 @@ def test_lists_in_branches(program):
     )
     p.check(array(4, 3), 1, 0)
     p.check(array(4, 3), 5, 0)
+
+
+def test_a_branch_that_raises_has_a_list_too(program):
+    kind = "!host.list<tensor<3xf32>>"
+    p = program(
+        FILL
+        + f"""
+    %two = arith.constant 2 : index
+    %c = arith.cmpi sgt, %n, %two : index
+    %m = scf.if %c -> ({kind}) {{
+      host.raise "builtins.ValueError", "too long"
+      %u = host.undefined : {kind}
+      scf.yield %u : {kind}
+    }} else {{
+      scf.yield %l : {kind}
+    }}
+    %len = host.list_length %m : {kind}
+    func.return %len : i64""",
+        "i64",
+    )
+    p.check(array(4, 3), 2, 0)
+    for run in (p.run, p.native):
+        with pytest.raises(ValueError, match="too long"):
+            run(array(4, 3), 5, 0)
