@@ -185,7 +185,8 @@ class Bufferizer:
     def _lay_out_memory(self) -> int:
         """Give every cell its place; the bytes of the arena where they are known now, else 0."""
         emit, storage = self.emit, self.storage
-        cells = [cell for cell in {*storage.cells.values(), *storage.aside.values()} if cell.place is Place.ARENA]
+        every = dict.fromkeys([*storage.cells.values(), *storage.aside.values()])
+        cells = [cell for cell in every if cell.place is Place.ARENA]
         cells.sort(key=lambda cell: cell.ranges)
         static = [cell for cell in cells if not cell.bytes[1]]
         dynamic = [cell for cell in cells if cell.bytes[1]]
@@ -220,7 +221,7 @@ class Bufferizer:
         """A size in bytes, rounded up to whole lines; sizes that no reached code has may be negative."""
         emit = self.emit
         total = emit.constant(amount[0])
-        for size, power in sorted(amount[1], key=repr):
+        for size, power in sorted(amount[1], key=lambda factor: self.sizes.number(factor[0])):
             value = emit.size(size)
             if not isinstance(size, SizeOf):
                 value = emit.binary(arith.MaxSIOp, value, emit.constant(0))

@@ -72,6 +72,7 @@ class Sizes:
     def __init__(self, body: Block, kernels: Mapping[str, tile.KernelOp]) -> None:
         self.body, self.kernels = body, kernels
         self._shapes: dict[SSAValue, tuple[Size, ...]] = {}
+        self._numbers: dict[Size, int] = {}
         self._scalars: dict[SSAValue, Size] = {}
         self._varying: set[tuple[SSAValue, int]] = set()
         """Dimensions of loop-carried tensors that change from one iteration to the next."""
@@ -107,6 +108,10 @@ class Sizes:
             return size.value.owner is self.body
         parts = size.operands if isinstance(size, Computed) else size.factors
         return all(self.at_entry(part) for part in parts)
+
+    def number(self, size: Size) -> int:
+        """A number by which sizes are put in the same order each time a program is compiled."""
+        return self._numbers.setdefault(size, len(self._numbers))
 
     def planned(self, value: SSAValue) -> bool:
         """Whether memory for a tensor can be set aside before the program runs."""

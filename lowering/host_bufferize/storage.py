@@ -175,6 +175,7 @@ class Storage:
             elif isinstance(size, Product):
                 pending.extend(size.factors)
             else:
+                self.sizes.number(size)
                 factors[size] += 1
         return constant, frozenset(factors.items()) if constant else frozenset()
 

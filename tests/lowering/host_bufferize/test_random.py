@@ -200,3 +200,9 @@ def test_random_programs(bufferize, kernel, seed):
         x, y, s = (random_numbers.integers(-4, 5, shape).astype(np.float32) for shape in (8, 8, 4))
         y[0] = abs(y[0])
         p.check(x, y, s, n)
+
+
+def test_equal_programs_become_equal_texts(bufferize, kernel):
+    for seed in range(5):
+        text = program(seed, kernel)
+        assert str(bufferize(text).module) == str(bufferize(text).module)
