@@ -15,7 +15,7 @@ from xdsl.dialects.linalg.ops import IndexOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineBinaryOpExpr, AffineBinaryOpKind, AffineConstantExpr, AffineDimExpr, AffineExpr
 
-from stepwell.lowering.tile_to_loops.evaluate import Evaluator
+from stepwell.lowering.tile_to_loops.evaluate import Evaluator, maskable
 from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.polynomial import Atom, Poly
 
@@ -27,6 +27,8 @@ class Access:
     tensor: SSAValue
     place: Poly
     written: bool = False
+    reader: tuple[Operation, int] | None = None
+    """The op and the number of its operand."""
 
 
 @dataclass
@@ -93,10 +95,10 @@ class Walk:
         self.points: dict[Operation, list[Poly]] = {}
         """The loops of each node met, at the point where it was met first."""
 
-    def value(self, value: SSAValue, index: Sequence[Poly]) -> None:
+    def value(self, value: SSAValue, index: Sequence[Poly], reader: tuple[Operation, int] | None = None) -> None:
         """A read of a tensor at an index."""
         if value in self.evaluator.memories:
-            self.result.found.append(Access(value, self.evaluator.flat(value, index)))
+            self.result.found.append(Access(value, self.evaluator.flat(value, index), reader=reader))
             return
         node = self.graph.node(value)
         if node is not None:
@@ -116,7 +118,7 @@ class Walk:
         self.points.setdefault(node.op, dims)
         for number, (operand, map_) in enumerate(zip(node.op._operands, node.maps, strict=True)):
             if node.reads[number] and isinstance(operand.type, TensorType):
-                self.value(operand, [symbolic(e, dims) for e in map_.results])
+                self.value(operand, [symbolic(e, dims) for e in map_.results], (node.op, number))
         for op in node.body.walk():
             if isinstance(op, IndexOp):
                 number_attribute = op.properties["dim"]
@@ -169,7 +171,5 @@ def along_plan(evaluator: Evaluator, node: Node) -> AlongPlan | None:
                 outer.remove(dim)
                 merged = True
                 break
-    from stepwell.lowering.tile_to_loops.evaluate import maskable
-
     elements = accesses.elements() + [k.memory.type.element_type for k in evaluator.keeps.values()]  # type: ignore[attr-defined]
     return AlongPlan(tuple(outer), best, size, all(maskable(evaluator.emitter.target, e) for e in elements))

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 
 from xdsl.dialects import arith, math, memref, scf, vector
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     AnyFloat,
     DenseIntOrFPElementsAttr,
     FloatAttr,
     IndexType,
     IntegerAttr,
     IntegerType,
+    LocationAttr,
     MemRefType,
     VectorType,
     i1,
@@ -66,7 +68,8 @@ class Emitter:
         self.target = target
         self.scopes = [Scope(guards=True)]
         self.depths: dict[SSAValue, int] = {}
-        self.location = None
+        self.location: LocationAttr | None = None
+        """Of the op that is being lowered."""
         self._vectors: dict[tuple[Attribute, int], VectorType[Attribute]] = {}
         self._numbers: dict[tuple[float, Attribute], Attribute] = {}
         self._atoms: dict[SSAValue, Atom] = {}
@@ -258,7 +261,7 @@ class Emitter:
         """A contiguous memref as one dimension of `count` elements."""
         kind = value.type
         assert isinstance(kind, MemRefType)
-        static = [count] if isinstance(count, int) else [memref.DYNAMIC_INDEX]
+        static = [count] if isinstance(count, int) else [DYNAMIC_INDEX]
         dynamic = [] if isinstance(count, int) else [count]
         op = memref.ReinterpretCastOp(
             value, [], dynamic, [], [0], static, [1], MemRefType(kind.element_type, static)
@@ -368,12 +371,13 @@ SLT = IntegerAttr(2, 64)
 def constant_attribute(value: float, kind: Attribute) -> Attribute:
     """The attribute of a number; a splat for vectors. Integers are taken modulo their width."""
     if isinstance(kind, VectorType):
-        return DenseIntOrFPElementsAttr.from_list(kind, [wrapped(value, kind.element_type)])  # type: ignore[arg-type]
+        return DenseIntOrFPElementsAttr.from_list(kind, [wrapped(value, kind.element_type)])
     if isinstance(kind, AnyFloat):
         return FloatAttr(value, kind)
     if not isinstance(kind, (IntegerType, IndexType)):
         raise TypeError(f"no constants of type {kind}")
-    return IntegerAttr(wrapped(value, kind), kind)  # type: ignore[arg-type]
+    number: Attribute = IntegerAttr(int(wrapped(value, kind)), kind)
+    return number
 
 
 def wrapped(value: float, kind: Attribute) -> float:
@@ -382,4 +386,5 @@ def wrapped(value: float, kind: Attribute) -> float:
         return value
     width = kind.width.data
     bits = int(value) & ((1 << width) - 1)
-    return bits - (1 << width) if width > 1 and bits >> (width - 1) else bits
+    signed: int = bits - (1 << width) if width > 1 and bits >> (width - 1) else bits
+    return signed

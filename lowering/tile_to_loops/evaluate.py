@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from xdsl.dialects import memref, tensor, vector
+from xdsl.dialects import arith, memref, tensor, vector
 from xdsl.dialects.builtin import BFloat16Type, Float16Type, IntegerType, MemRefType, TensorType, VectorType, i1
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineBinaryOpExpr, AffineBinaryOpKind, AffineConstantExpr, AffineDimExpr, AffineExpr
@@ -60,6 +60,14 @@ class Keep:
     written: bool = field(default=False)
 
 
+@dataclass(eq=False)
+class Transposed:
+    """A block of an operand in registers: from the loops of a point to one of its rows."""
+
+    rows: Sequence[SSAValue]
+    row: Callable[[Sequence[Poly]], Poly]
+
+
 class Evaluator:
     """Writes the values of a kernel's tensors.
 
@@ -81,7 +89,7 @@ class Evaluator:
         """Lanes of a whole vector in this kernel; `lanes` is that, or 1 in scalar code."""
         self.mask: SSAValue | None = None
         self.plans: dict[Operation, Plan] = {}
-        self.stages: dict[tuple[Operation, int], Stage] = {}
+        self.stages: dict[tuple[Operation, int], Stage | Transposed] = {}
         self.keeps: dict[SSAValue, Keep] = {}
         self._scalars: dict[SSAValue, Value] = dict(scalars)
         self._fused: dict[Operation, frozenset[Operation]] = {}
@@ -257,8 +265,8 @@ class Evaluator:
         for position, stride in varying:
             if stride.constant != 1:
                 scale = emitter.broadcast(emitter.scalar(stride), self.lanes)
-                position = emitter.emit(core.arith.MuliOp, (position, scale), kind)
-            total = position if total is None else emitter.emit(core.arith.AddiOp, (total, position), kind)
+                position = emitter.emit(arith.MuliOp, (position, scale), kind)
+            total = position if total is None else emitter.emit(arith.AddiOp, (total, position), kind)
         assert total is not None
         return self.gather(memory, emitter.scalar(uniform), total)
 
@@ -314,16 +322,14 @@ class Evaluator:
     ) -> list[list[SSAValue]]:
         """All results of a node at some points of its loops."""
         keys = [self._key(node, point) for point in dims]
-        found: list[list[SSAValue] | None] = [self._remembered(key, point) for key, point in zip(keys, dims)]
-        missing = list({key: i for i, (key, known) in enumerate(zip(keys, found)) if known is None}.values())
+        found: list[list[SSAValue] | None] = [self._remembered(k, p) for k, p in zip(keys, dims, strict=True)]
+        missing = list({key: i for i, key in enumerate(keys) if found[i] is None}.values())
         if missing:
             keep = self.keeps.get(value) if value is not None else None
             if keep is not None and keep.filled and value is not None:
                 made = [[self.load(keep.memory, keep.place(index[i]), written=True)] for i in missing]
             elif node.reduced:
-                from stepwell.lowering.tile_to_loops.reduce import reduce_node
-
-                made = reduce_node(self, node, [dims[i] for i in missing])
+                made = self.reduced(node, [dims[i] for i in missing])
             else:
                 made = self._elementwise(node, [dims[i] for i in missing])
                 if keep is not None:
@@ -335,6 +341,12 @@ class Evaluator:
             known = dict(zip((keys[i] for i in missing), made, strict=True))
             found = [f if f is not None else known[key] for f, key in zip(found, keys, strict=True)]
         return [f for f in found if f is not None]
+
+    def reduced(self, node: Node, dims: Sequence[list[Poly]]) -> list[list[SSAValue]]:
+        """The results of a reduction at some points of its parallel loops."""
+        from stepwell.lowering.tile_to_loops.reduce import reduce_node
+
+        return reduce_node(self, node, dims)
 
     def _key(self, node: Node, dims: Sequence[Poly]) -> object:
         lanes = (self.lanes, self.mask) if any(d.has(LANE) for d in dims) else None
@@ -376,8 +388,11 @@ class Evaluator:
                 columns.append(self.evaluate(operand, index))
         return [list(row) for row in zip(*columns, strict=True)]
 
-    def _staged(self, stage: Stage, dims: Sequence[Sequence[Poly]]) -> list[SSAValue]:
+    def _staged(self, stage: Stage | Transposed, dims: Sequence[Sequence[Poly]]) -> list[SSAValue]:
         """Staged operands are padded: no mask is needed."""
+        if isinstance(stage, Transposed):
+            rows = [stage.row(point).constant for point in dims]
+            return [stage.rows[row] for row in rows if row is not None]
         mask, self.mask = self.mask, None
         places = [stage.place(point) for point in dims]
         loaded = {place: self.load(stage.memory, place, written=True) for place in dict.fromkeys(places)}

@@ -31,9 +31,9 @@ class Frame:
         for value in self.block.args:
             emitter.argument(value)
         names, given = self.graph.block.args, self.block.args
-        tensors = {n: g for n, g in zip(names, given, strict=False) if isinstance(n.type, TensorType)}
-        scalars = {n: g for n, g in zip(names, given, strict=False) if not isinstance(n.type, TensorType)}
-        self.evaluator = Evaluator(emitter, self.graph, {}, dict(scalars), tensors)
+        tensors: dict[SSAValue, SSAValue] = {n: g for n, g in zip(names, given, strict=False) if isinstance(n.type, TensorType)}
+        scalars: dict[SSAValue, SSAValue] = {n: g for n, g in zip(names, given, strict=False) if not isinstance(n.type, TensorType)}
+        self.evaluator = Evaluator(emitter, self.graph, {}, scalars, tensors)
         for name, memory in tensors.items():
             self.evaluator.memories[name] = self._flat(name, memory)
         self.outputs = [

@@ -147,9 +147,10 @@ class Graph:
         if first == second:
             return
         self._parent[second] = first
-        for table in (self._static, self._sources):
-            if second in table:
-                table.setdefault(first, table.pop(second))  # type: ignore[attr-defined]
+        if second in self._static:
+            self._static.setdefault(first, self._static.pop(second))
+        if second in self._sources:
+            self._sources.setdefault(first, self._sources.pop(second))
 
     def size_class(self, owner: object, axis: int) -> Axis:
         """The name of a size: equal for sizes that are known to be equal."""

@@ -123,7 +123,7 @@ class Writer:
         evaluator.vector_lanes = evaluator.lanes = lanes
         contiguous = self._stride(self.product.dims.rhs, self.product.atoms[self.n_axis]) == 1
         rows = self._count(self.m_axes)
-        if lanes < 2 or (not contiguous and (rows is not None and rows < 4 or not self._can_pack())):
+        if lanes < 2 or (not contiguous and ((rows is not None and rows < 4) or not self._can_pack())):
             return False
         nr_wanted = frame.setting("nr", 2 * lanes)
         mr, nr = self._tile(rows, lanes)
@@ -174,7 +174,8 @@ class Writer:
         """The element type of an operand of the contraction."""
         kind = self.node.op._operands[operand].type
         assert isinstance(kind, TensorType)
-        return kind.element_type
+        found: Attribute = kind.element_type
+        return found
 
     def _tile(self, rows: int | None, lanes: int) -> tuple[int, int]:
         registers = self.frame.target.registers

@@ -8,7 +8,7 @@ addition takes four cycles); the vectors are combined at the end. The order of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xdsl.dialects import arith, vector
 from xdsl.dialects.builtin import DenseArrayBase, IntegerType, VectorType, i64
@@ -41,7 +41,7 @@ def neutral(op: type[Operation], element: Attribute) -> float:
     """The neutral element of a combiner on a type."""
     if op in (arith.MaxSIOp, arith.MinSIOp):
         assert isinstance(element, IntegerType)
-        largest = (1 << (element.width.data - 1)) - 1
+        largest: int = (1 << (element.width.data - 1)) - 1
         return -largest - 1 if op is arith.MaxSIOp else largest
     return NEUTRAL[op]
 
@@ -180,7 +180,13 @@ class Along:
             keep.filled = keep.filled or keep.written
         return total
 
-    def _outer(self, dims, order, state, inner):  # type: ignore[no-untyped-def]
+    def _outer(
+        self,
+        dims: list[Poly],
+        order: Sequence[int],
+        state: Accumulators,
+        inner: Callable[[list[Poly], Accumulators], Accumulators],
+    ) -> Accumulators:
         """Loops over the other reduced dimensions, which carry all accumulators."""
         if not order:
             return inner(dims, state)

@@ -7,6 +7,7 @@ speak of speed only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 from xdsl.dialects import func
@@ -15,6 +16,7 @@ from xdsl.ir import SSAValue
 
 from stepwell.dialects.target import Target
 from stepwell.dialects.tile import KernelOp
+from stepwell.lowering.tile_to_loops.accesses import Walk
 from stepwell.lowering.tile_to_loops.choose import (
     CHUNK,
     accesses_of,
@@ -27,7 +29,6 @@ from stepwell.lowering.tile_to_loops.choose import (
     shared_axes,
     width,
 )
-from stepwell.lowering.tile_to_loops.accesses import Walk
 from stepwell.lowering.tile_to_loops.conv import sliding_kernel
 from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Keep, Plan
 from stepwell.lowering.tile_to_loops.frame import Frame
@@ -35,6 +36,8 @@ from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.matmul import matmul
 from stepwell.lowering.tile_to_loops.nest import Nest, Space, Tiling, is_empty, spaces_of
 from stepwell.lowering.tile_to_loops.polynomial import ZERO, Atom, Poly
+from stepwell.lowering.tile_to_loops.transpose import Blocks, crossings
+
 
 def lower_kernel(kernel: KernelOp, target: Target) -> func.FuncOp:
     """The function of a kernel. Raises UnsupportedError for a body that cannot be written."""
@@ -82,8 +85,12 @@ def pointwise(frame: Frame, space: Space, merge: bool = True) -> None:
         chunk_lanes(tiling, space, axis, evaluator.vector_lanes, parallel)
     plan_windows(frame)
     keep_rows(frame, space, walk, [*inner, axis] if axis is not None and axis not in outer else inner)
-    Nest(evaluator, space, tiling).write()
+    writer = Nest(evaluator, space, tiling)
+    if axis is not None and (crossing := crossings(evaluator, space, found.found, atoms, walk, axis)):
+        Blocks(writer, tiling, crossing, walk, atoms)
+    writer.write()
     evaluator.keeps.clear()
+    evaluator.stages.clear()
 
 
 def reduced_axes(frame: Frame, atoms: Sequence[Atom], walk: Walk) -> set[int]:
@@ -123,10 +130,10 @@ def keep_rows(frame: Frame, space: Space, walk: Walk, inner: Sequence[int]) -> N
         if kind.get_shape() != target.get_shape() or not isinstance(kind.element_type, AnyFloat):
             continue
         memory = frame.scratch(kind.element_type, prod(sizes), width(kind.element_type) // 8)
-        evaluator.keeps[value] = Keep(memory, lambda index, v=value: row_place(evaluator, v, index, first))
+        evaluator.keeps[value] = Keep(memory, partial(row_place, evaluator, value, first))
 
 
-def row_place(evaluator: Evaluator, value: SSAValue, index: Sequence[Poly], first: int) -> Poly:
+def row_place(evaluator: Evaluator, value: SSAValue, first: int, index: Sequence[Poly]) -> Poly:
     """The place of an element in its row: the axes from `first` on."""
     total = ZERO
     for position, stride in zip(index[first:], evaluator.strides(value)[first:], strict=True):
@@ -154,7 +161,7 @@ def vectors_at_once(frame: Frame, space: Space, axis: int, reduces: bool) -> int
 def chunk_lanes(tiling: Tiling, space: Space, axis: int, lanes: int, parallel: bool) -> None:
     """Where only the lanes' axis is long, threads share it in chunks."""
     size = space.sizes[axis].constant
-    if not parallel or tiling.blocks and prod(space.sizes[a].constant or CHUNK for a in tiling.blocks) >= 8:
+    if not parallel or prod(space.sizes[a].constant or CHUNK for a in tiling.blocks) >= 8:
         return
     if size is None or size >= 2 * lanes:
         tiling.blocks[axis] = max(lanes * tiling.tile[axis], CHUNK // (lanes * 4) * lanes * 4)
