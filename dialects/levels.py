@@ -165,7 +165,7 @@ TILE = Level(
 LOOPS = Level(
     "loops",
     allows=names("builtin.module func arith math scf memref vector host"),
-    denies=HOST_VALUES - names("host.raise host.undefined") | names("memref.alloc memref.dealloc scf.while_do"),
+    denies=HOST_VALUES - names("host.raise host.undefined") | names("memref.alloc memref.dealloc"),
     types=NUMBERS | names("memref vector"),
     rules=(signless,),
     says="Memory is planned: kernels and entry take memrefs, results go to buffers that the caller or the "
