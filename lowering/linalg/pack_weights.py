@@ -34,12 +34,21 @@ ASSUMED_ROWS = 32
 """What a dynamic number of rows counts as."""
 
 
+FEW_ROWS = 4
+"""With so few rows a product is as fast as B is read."""
+
+
 def panel_width(rows: int, columns: int, lanes: int, registers: int) -> int | None:
-    """How many columns a panel has: the register tile's, or the next smaller number of vectors that divides."""
+    """How many columns a panel has: the register tile's, or the next smaller number of vectors that divides.
+
+    With few rows also what leaves lanes idle: only reading B from one end to the other counts then.
+    """
     _, vectors = register_tile(rows, columns, lanes, registers)
     for count in range(vectors, 0, -1):
         if columns % (count * lanes) == 0:
             return count * lanes
+    if rows <= FEW_ROWS:
+        return next((w for w in range(vectors * lanes, lanes - 1, -4) if columns % w == 0), None)
     return None
 
 

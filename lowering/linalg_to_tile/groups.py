@@ -182,7 +182,10 @@ def space(op: GenericOp) -> tuple[object, ...] | None:
 
 
 def is_sibling(op: GenericOp, group: Group) -> bool:
-    """Whether an op runs over the space of a map group and reads a tensor that the group reads too."""
+    """Whether an op runs over the space of a map group, or over the rows of a rows group, and reads a tensor that
+    the group reads too."""
+    if group.kind == Kind.ROWS:
+        return _is_sibling_reduction(op, group)
     if group.kind != Kind.MAP or not group.is_open or len(group.members) >= MOST_MEMBERS:
         return False
     last = group.members[-1]
@@ -194,6 +197,26 @@ def is_sibling(op: GenericOp, group: Group) -> bool:
         for member in group.members
         if isinstance(member, GenericOp)
         for operand in structure.inputs(member)
+    )
+
+
+def _is_sibling_reduction(op: GenericOp, group: Group) -> bool:
+    """Whether a reduction has the loops of a reduction in the group and reads one of its inputs in the same way:
+    the smallest and the largest element of one tensor."""
+    if not group.is_open or len(group.members) >= MOST_MEMBERS or outer_dims(op) != group.outer:
+        return False
+    sizes = structure.loop_sizes(op)
+    if structure.is_parallel(op) or not 0 <= _product(sizes) or (group.outer == 0 and _product(sizes) > WHOLE_LIMIT):
+        return False
+    if lead(op).kind != Kind.ROWS:
+        return False
+    read = set(zip(structure.inputs(op), structure.maps(op), strict=False))
+    return any(
+        not structure.is_parallel(member)
+        and structure.loop_sizes(member) == sizes
+        and not read.isdisjoint(zip(structure.inputs(member), structure.maps(member), strict=False))
+        for member in group.members
+        if isinstance(member, GenericOp)
     )
 
 

@@ -137,7 +137,7 @@ def matmul_tile(op: GenericOp, dims: Contraction, target: Target) -> tuple[tuple
     lanes = compute_lanes(op, target)
     if is_packed(op, dims):
         panel = sizes[dims.n[-1]]
-        height, vectors = register_tile(rows, panel, lanes, target.registers, exactly=max(1, panel // lanes))
+        height, vectors = register_tile(rows, panel, lanes, target.registers, exactly=-(-panel // lanes))
         return (("mr", height), ("nr", vectors * lanes), ("pack_b", 0))
     height, vectors = register_tile(rows, product([sizes[d] for d in dims.n]), lanes, target.registers)
     return (("mr", height), ("nr", vectors * lanes))

@@ -64,4 +64,6 @@ def test_panels():
     assert panel_width(128, 768, 8, 16) == 16
     assert panel_width(128, 1000, 8, 16) == 8
     assert panel_width(128, 1001, 8, 16) is None
+    assert panel_width(1, 1000, 16, 32) == 40
+    assert panel_width(1, 1001, 16, 32) is None
     assert panel_width(128, 768, 16, 32) == 32

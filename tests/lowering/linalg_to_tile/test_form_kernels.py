@@ -100,6 +100,15 @@ def test_several_results_over_one_space(graph, form):
     assert templates(module) == {"map": 1} and launches(module) == 1
 
 
+def test_two_reductions_of_one_tensor(graph, form):
+    g = graph(x=(6, 8))
+    b = g.builder
+    low = b.reduce(lambda a, e: a.minimum(e), np.inf, g["x"], [0, 1])
+    high = b.reduce(lambda a, e: a.maximum(e), -np.inf, g["x"], [0, 1])
+    module = form(g.returns(low, high), array(6, 8))
+    assert templates(module) == {"rows": 1} and launches(module) == 1
+
+
 def test_readers_between_close_a_group(graph, form):
     """A reshape of the first result is read by the matmul, whose result the third op needs: two kernels."""
     g = graph(x=(6, 8), w=(8, 8))
