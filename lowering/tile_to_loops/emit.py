@@ -131,7 +131,8 @@ class Emitter:
         if not safe and op_type in STAYING:
             depth = self.depth
         scope = self.scopes[depth]
-        key = (op_type, tuple(map(id, operands)), result, tuple(properties.values()))
+        # By identity: hashing attributes is slow, and those that are asked for again are the same objects.
+        key = (op_type, id(result), *map(id, operands), *map(id, properties.values()))
         found = scope.memo.get(key)
         if found is None:
             op = op_type.create(

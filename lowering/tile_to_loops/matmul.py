@@ -126,7 +126,7 @@ class Writer:
         if lanes < 2 or (not contiguous and ((rows is not None and rows < 4) or not self._can_pack())):
             return False
         nr_wanted = frame.setting("nr", 2 * lanes)
-        mr, nr = self._tile(rows, lanes)
+        mr, nr = self._tile(rows, lanes, contiguous)
         tiling = Tiling(self.n_axis, masked=all_maskable(frame.target, elements))
         tiling.tile[self.n_axis] = nr // lanes
         if self.m_axes:
@@ -177,10 +177,14 @@ class Writer:
         found: Attribute = kind.element_type
         return found
 
-    def _tile(self, rows: int | None, lanes: int) -> tuple[int, int]:
+    def _tile(self, rows: int | None, lanes: int, contiguous: bool) -> tuple[int, int]:
+        """Rows and columns of the register tile. Few rows that read B where it is take as many columns as there
+        are registers for: then B is read in long stretches."""
         registers = self.frame.target.registers
         columns = self.space.sizes[self.n_axis].constant
         vectors = max(1, self.frame.setting("nr", 2 * lanes) // lanes)
+        if rows is not None and rows <= FEW_ROWS and contiguous:
+            vectors = max(vectors, (registers - 4) // max(1, rows + 1))
         if columns is not None:
             vectors = max(1, min(vectors, -(-columns // lanes)))
         mr = self.frame.setting("mr", (registers - vectors - 1) // vectors)
