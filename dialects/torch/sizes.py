@@ -320,7 +320,8 @@ def isolate(a: Size, b: Size) -> tuple[Symbol, Size] | None:
     for monomial, coefficient in difference.terms:
         if len(monomial) == 1 and isinstance(monomial[0], Symbol) and abs(coefficient) == 1:
             symbol = monomial[0]
-            rest = substitute(difference, {symbol: 0})
+            # Without this term only: in `n - 2*(n // 2)` the symbol stands in the rest as well.
+            rest = difference - coefficient * Dim.of(symbol)
             if not isinstance(rest, Dim) or symbol not in rest.symbols():
                 return symbol, -rest if coefficient == 1 else rest
     return None
