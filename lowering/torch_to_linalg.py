@@ -135,7 +135,8 @@ class _Lowering:
             self.values[op.results[0]] = _list_operation(self, builder, op, declaration, arguments)
             return
         formals = declaration.schema.arguments
-        arguments = [coerce(a, f.type) for a, f in zip(arguments, formals, strict=True)]
+        # Operators of a Scalar write where it points to, which for a value from outside is outside.
+        arguments = [here(builder, coerce(a, f.type)) for a, f in zip(arguments, formals, strict=True)]
         inferred, arguments = infer_assuming(declaration, arguments, facts, refined)
         if isinstance(inferred, (int, float, str, Dim)) or inferred is None:
             # Known, or a symbolic int: nothing to compute until somebody needs its value.
@@ -174,6 +175,13 @@ def facts(value: Any) -> Any:
     if isinstance(value, list):
         return [facts(v) for v in value]
     return value
+
+
+def here(builder: LinalgBuilder, value: Any) -> Any:
+    """The same value, computing in this block."""
+    if isinstance(value, Scalar):
+        return Scalar(value.value, value.dtype, builder)
+    return [here(builder, v) for v in value] if isinstance(value, list) else value
 
 
 def refined(value: Any, equal: Mapping[Symbol, Size]) -> Any:

@@ -150,7 +150,7 @@ class LinalgBuilder(Emitter):
         elif not isinstance(value, Scalar):
             own = dtypes.of_scalar(value)
             value = constant(self, value, dtypes.float64 if own.is_floating else own)
-        result: Scalar = value
+        result = Scalar(value.value, value.dtype, self)
         return result.cast(dtype) if dtype is not None else result
 
     def to_index(self, value: Scalar) -> SSAValue:

@@ -165,3 +165,21 @@ func.func private @f(%x: !torch.tensor) -> !torch.tensor {
 }""")
     checker.both(ONES)
     checker.both(ONES, symbolic=True)
+
+
+def test_a_division_inside_a_loop_stays_there(program: Any) -> None:
+    """`a / x` with a from outside and x carried was once computed before the loop."""
+    checker = program("""
+func.func private @f(%a: !torch.float, %n: !torch.int) -> !torch.float {
+  %true = torch.constant.bool true
+  %half = torch.constant.float 5.000000e-01
+  %r = torch.prim.Loop %n, %true, init(%a) {
+  ^bb0(%k: !torch.int, %x: !torch.float):
+    %q = torch.aten.div.float %a, %x : !torch.float, !torch.float -> !torch.float
+    %s = torch.aten.add.float %x, %q : !torch.float, !torch.float -> !torch.float
+    %h = torch.aten.mul.float %half, %s : !torch.float, !torch.float -> !torch.float
+    torch.prim.Loop.condition %true, iter(%h : !torch.float)
+  } : (!torch.int, !torch.bool, !torch.float) -> !torch.float
+  return %r : !torch.float
+}""")
+    assert abs(checker.both(2.0, 6) - 2**0.5) < 1e-9
