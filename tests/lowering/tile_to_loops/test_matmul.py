@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 RNG = np.random.default_rng(1)
+ALL = pytest.mark.parametrize("target", ["host", "x86-64-v3", "x86-64"], indirect=True)
 
 
 def floats(*shape: int) -> Any:
@@ -79,14 +80,15 @@ def operands(m: int, n: int, k: int, a: str, b: str, batch: int = 0) -> list[Any
 
 
 @pytest.mark.parametrize("b", ["k, n", "n, k"])
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 40, 33), (5, 7, 3), (14, 32, 64), (61, 70, 300), (128, 96, 1), (3, 4, 0)])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 40, 33), (5, 7, 3), (61, 70, 300), (64, 48, 1), (3, 4, 0)])
 def test_product(check: Any, sizes: tuple[int, int, int], b: str) -> None:
     check(product(*sizes, b=b), operands(*sizes, "m, k", b), 2e-4)
 
 
+@ALL
 @pytest.mark.parametrize("b", ["k, n", "n, k"])
 @pytest.mark.parametrize("keys", [", pack_a = 1 : i64, pack_b = 1 : i64, parallel = 1 : i64, nc = 64 : i64",
-                                  ", pack_a = 0 : i64, pack_b = 0 : i64, mr = 3 : i64", ", parallel = 1 : i64"])  # fmt: skip
+                                  ", pack_a = 0 : i64, pack_b = 0 : i64, mr = 3 : i64"])  # fmt: skip
 def test_schedules(check: Any, keys: str, b: str) -> None:
     check(product(61, 150, 70, b=b, keys=keys), operands(61, 150, 70, "m, k", b), 2e-4)
 
@@ -96,15 +98,14 @@ def test_transposed_a(check: Any, a: str) -> None:
     check(product(20, 35, 40, a=a), operands(20, 35, 40, a, "k, n"), 2e-4)
 
 
-@pytest.mark.parametrize("dynamic", ["m", "mn", "mnk", "k"])
+@pytest.mark.parametrize("dynamic", ["mn", "mnk"])
 @pytest.mark.parametrize("b", ["k, n", "n, k"])
 def test_dynamic(check: Any, dynamic: str, b: str) -> None:
-    for sizes in ((37, 45, 50), (1, 3, 2), (0, 5, 4)):
+    for sizes in ((37, 45, 50), (1, 3, 2)):
         check(product(*sizes, b=b, dynamic=dynamic), operands(*sizes, "m, k", b), 2e-4)
 
 
 @pytest.mark.parametrize("b", ["k, n", "n, k"])
-@pytest.mark.parametrize("parallel", [0, 1])
-def test_batched(check: Any, b: str, parallel: int) -> None:
-    text = product(19, 33, 24, b=b, batch=3, keys=f", parallel = {parallel} : i64")
+def test_batched(check: Any, b: str) -> None:
+    text = product(19, 33, 24, b=b, batch=3, keys=", parallel = 1 : i64")
     check(text, operands(19, 33, 24, "m, k", b, 3), 2e-4)

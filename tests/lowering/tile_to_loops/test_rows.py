@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 RNG = np.random.default_rng(2)
+ALL = pytest.mark.parametrize("target", ["host", "x86-64-v3", "x86-64"], indirect=True)
 
 
 def softmax(sizes: tuple[int, ...], axis: int, dynamic: bool = False, keys: str = "") -> str:
@@ -61,18 +62,19 @@ def softmax(sizes: tuple[int, ...], axis: int, dynamic: bool = False, keys: str 
 
 
 @pytest.mark.parametrize("keys", ["", ", parallel = 1 : i64"])
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 7), (5, 100), (2, 3, 33), (4, 64)])
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 100), (2, 3, 33)])
 def test_softmax(check: Any, sizes: tuple[int, ...], keys: str) -> None:
     for axis in range(len(sizes)):
         check(softmax(sizes, axis, keys=keys), [RNG.standard_normal(sizes).astype(np.float32)])
 
 
-@pytest.mark.parametrize("sizes", [(3, 7), (2, 3, 33), (4, 64), (0, 3), (3, 0)])
+@pytest.mark.parametrize("sizes", [(2, 3, 33), (0, 3), (3, 0)])
 def test_dynamic(check: Any, sizes: tuple[int, ...]) -> None:
     for axis in range(len(sizes)):
         check(softmax(sizes, axis, dynamic=True), [RNG.standard_normal(sizes).astype(np.float32)])
 
 
+@ALL
 def test_not_a_number(check: Any) -> None:
     x = RNG.standard_normal((3, 40)).astype(np.float32)
     x[1, 20] = np.nan
@@ -132,7 +134,7 @@ def layer_norm(rows: int, columns: int) -> str:
     }}"""
 
 
-@pytest.mark.parametrize("sizes", [(3, 7), (4, 128), (1, 100)])
+@pytest.mark.parametrize("sizes", [(3, 7), (2, 100)])
 def test_layer_norm(check: Any, sizes: tuple[int, int]) -> None:
     x = RNG.standard_normal(sizes).astype(np.float32)
     check(layer_norm(*sizes), [x, RNG.standard_normal(sizes[1]).astype(np.float32)], 1e-4)
