@@ -36,7 +36,7 @@ from stepwell.lowering.analysis.cost import element_cost
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.edit import Editor, fused_location, remove, replace
 from stepwell.lowering.linalg.generics import Draft, element_type
-from stepwell.lowering.linalg.shapes import RESHAPES, expand, groups_of, is_static, shape_of, static_slice
+from stepwell.lowering.linalg.shapes import RESHAPES, constant_slice, expand, groups_of, shape_of
 from stepwell.lowering.pass_ import Pass
 
 FREE_COST = 2
@@ -171,9 +171,9 @@ def _read_slice(op: tensor.ExtractSliceOp, read: AffineMap, edit: Editor) -> tup
     """A static slice as a map. In a map a plain loop means a whole dimension, so the start of a dimension must
     be written otherwise: a slice of size 1 by its constant position; one of equal chunks by splitting the
     dimension into chunks; any other prefix has no map."""
-    found = static_slice(op)
+    found = constant_slice(op)
     source = op._operands[0]
-    if found is None or len(found[0]) != len(read.results) or not is_static(source):
+    if found is None or len(found[0]) != len(read.results):
         return None
     results: list[AffineExpr] = []
     groups: list[tuple[int, ...]] = []

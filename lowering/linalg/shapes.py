@@ -20,7 +20,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
-from stepwell.lowering.analysis.sizes import ONE, Size, sizes_of, times
+from stepwell.lowering.analysis.sizes import ONE, Size, dimension, size_of, sizes_of, times
 from stepwell.lowering.linalg.edit import (
     INDEX,
     Editor,
@@ -345,6 +345,25 @@ def static_slice(op: Operation) -> tuple[tuple[int, ...], tuple[int, ...], tuple
     """(offsets, sizes, strides) of a slice op where all are constants."""
     found = tuple(integers(op, f"static_{part}") for part in ("offsets", "sizes", "strides"))
     return None if any(DYNAMIC_INDEX in part for part in found) else (found[0], found[1], found[2])
+
+
+def constant_slice(op: Operation) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
+    """Like `static_slice` of an extract_slice, but dimensions of dynamic size may be taken whole: their size is
+    given as DYNAMIC_INDEX."""
+    offsets, sizes, strides = (integers(op, f"static_{part}") for part in ("offsets", "sizes", "strides"))
+    if DYNAMIC_INDEX in offsets or DYNAMIC_INDEX in strides:
+        return None
+    source = op._operands[0]
+    dynamic = iter(op._operands[1:])
+    for dim, (offset, size, stride) in enumerate(zip(offsets, sizes, strides, strict=True)):
+        known = shape_of(source)[dim] != DYNAMIC_INDEX
+        if size == DYNAMIC_INDEX:
+            whole = offset == 0 and stride == 1 and size_of(next(dynamic)) == dimension(source, dim)
+            if known or not whole:
+                return None
+        elif not known and size != 1 and offset == 0:
+            return None
+    return offsets, sizes, strides
 
 
 def _settle(op: Operation, first: int) -> bool:

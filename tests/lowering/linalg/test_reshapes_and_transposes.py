@@ -115,3 +115,13 @@ def test_attention_with_heads_flattened_into_the_batch(graph, check, target, bat
         launched = [op.kernel.string_value().split("_")[0] for op in entry.walk() if op.name == "tile.launch"]
         assert launched == ["matmul", "matmul", "rows", "matmul", "matmul"]
         assert not any(op.name == "tensor.extract_slice" for op in entry.walk())
+
+
+def test_slices_of_columns_with_dynamic_rows(graph, check):
+    g = graph(x=("n", 12))
+    b = g.builder
+    n = g["x"].sizes[0]
+    left, right = (b.slice(g["x"], [0, at], [n, 6], [1, 1]) for at in (0, 6))
+    y = b.elementwise(lambda p, q: p * q.math("tanh"), left, right, dtype=left.dtype)
+    module = check(g.returns(y), SIMPLIFY, array(5, 12), rtol=1e-6)
+    assert not any(op.name == "tensor.extract_slice" for op in module.walk())
