@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 
 from xdsl.context import Context
-from xdsl.dialects import arith, func, math, scf
+from xdsl.dialects import arith, func, gpu, math, scf
 from xdsl.dialects.builtin import (
     BFloat16Type,
     Float16Type,
@@ -255,11 +255,11 @@ EXPANSIONS: dict[type[Operation], Expansion] = {
 def expand_math(module: ModuleOp) -> None:
     """Replace every op of EXPANSIONS, math.fpowi and math.ipowi, in place."""
     for op in list(module.walk()):
-        if isinstance(op, func.FuncOp) and op.body.blocks:
+        if isinstance(op, (func.FuncOp, gpu.FuncOp)) and op.body.blocks:
             _expand_function(op)
 
 
-def _expand_function(function: func.FuncOp) -> None:
+def _expand_function(function: func.FuncOp | gpu.FuncOp) -> None:
     constants: Constants = {}
     head: list[Operation] = []
     for op in list(function.body.walk()):

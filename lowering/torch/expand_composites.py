@@ -61,7 +61,7 @@ class _Rebuild:
 
     def _operation(self, builder: TorchBuilder, op: Operation) -> None:
         declaration = None if isinstance(op, operations.FormatText) else declaration_of(op)
-        if declaration is not None and not any(isinstance(v.type, types.ListType) for v in op.results):
+        if declaration is not None:
             self._declared(builder, op, declaration)
         elif isinstance(op, operations._Constant):
             self.values[op.results[0]] = op.value

@@ -41,7 +41,7 @@ def _prune_block(block: Block) -> bool:
         elif isinstance(op, operations.Loop):
             changed |= _prune_loop(op)
         elif isinstance(op, operations.BindSymbolicShape):
-            if not any(not isinstance(u.operation, operations.BindSymbolicShape) for u in op.operands[0].uses):
+            if not _read(op.operands[0]) and not _binds_alone(op):
                 _erase(op)
                 changed = True
         elif not _needed(op):
@@ -156,6 +156,20 @@ def unused_arguments(function: func.FuncOp) -> list[int]:
     return gone
 
 
+def _read(value: SSAValue) -> bool:
+    """True if something other than names of sizes reads the value."""
+    return any(not isinstance(u.operation, operations.BindSymbolicShape) for u in value.uses)
+
+
 def _binds(op: Operation) -> bool:
     """True if a shape binding gives a symbol that something needs its value."""
-    return any(any(not isinstance(u.operation, operations.BindSymbolicShape) for u in v.uses) for v in op.operands[1:])
+    return any(_read(v) for v in op.operands[1:])
+
+
+def _binds_alone(op: Operation) -> bool:
+    """True if a symbol that something needs has its value from this binding only."""
+    return any(_read(v) and all(u.operation is op for u in v.uses if _is_binding(u.operation)) for v in op.operands[1:])
+
+
+def _is_binding(op: Operation) -> bool:
+    return isinstance(op, operations.BindSymbolicShape)

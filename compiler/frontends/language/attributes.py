@@ -17,6 +17,7 @@ from stepwell.compiler.frontends.language.static_types import (
     NONE,
     STRING,
     Type,
+    expression_of,
     type_from_expression,
 )
 from stepwell.compiler.objects import EnumMember, ScriptClass
@@ -119,9 +120,30 @@ def _of_member(f: Lowering, value: Value, name: str) -> Any:
 def attribute_type(f: Lowering, cls: ScriptClass, name: str) -> Type | None:
     """The declared type of what objects of a class store under a name."""
     found: Type | None = cls.remembered.get(name)
+    if found is None and name not in cls.attributes and cls.environment.python:
+        _look_into_init(f, cls)
+        found = cls.remembered.get(name)
     if found is None and name in cls.attributes:
         found = cls.remembered[name] = type_from_expression(cls.attributes[name], cls.environment)
     return found
+
+
+def _look_into_init(f: Lowering, cls: ScriptClass) -> None:
+    """Attributes that nothing declares have the type of what `__init__` assigns: it is lowered first."""
+    initialize = cls.methods.get("__init__")
+    if initialize is not None and "__init__" not in cls.remembered:
+        cls.remembered["__init__"] = initialize
+        f.program.lower(initialize)
+
+
+def _declare(f: Lowering, cls: ScriptClass, name: str, type_: Type) -> Type | None:
+    """In `__init__` of scripted Python, the first assignment of an attribute declares it."""
+    function = f.function
+    if not f.python or function.owner is not cls or function.node.name != "__init__":
+        return None
+    cls.attributes[name] = expression_of(type_)
+    cls.remembered[name] = type_
+    return type_
 
 
 def _of_object(f: Lowering, value: Value, name: str) -> Any:
@@ -161,7 +183,7 @@ def set_attribute(f: Lowering, owner: Value, name: str, value: Value) -> None:
             f.refuse(f"{cls.short_name}.{name} has no setter")
         call_method(f, owner, setter, [value], {})
         return
-    type_ = attribute_type(f, cls, name)
+    type_ = attribute_type(f, cls, name) or _declare(f, cls, name, value.type)
     if type_ is None:
         if name in cls.constants:
             f.refuse(f"{cls.short_name}.{name} is a constant")

@@ -303,6 +303,8 @@ class Lowering:
     def _convert_list(self, value: Value, wanted: Type) -> Value | None:
         if is_empty_list(value):
             return self.make(operations.ListConstruct, [], wanted)
+        if wanted.count and value.type is INT:
+            return self.list_value([value] * wanted.count, INT)
         if value.type.is_tuple:
             parts = [self.try_convert(v, wanted.element) for v in self.unpack_tuple(value)]
         elif value.type.kind == "List" and value.type.element.ir == wanted.element.ir:

@@ -28,6 +28,7 @@ from stepwell.compiler.frontends.language import (
     operators,
     statements,
     subscripts,
+    torch_functions,
 )
 from stepwell.compiler.frontends.language.bindings import Scope, Value
 from stepwell.compiler.frontends.language.functions import Signature, signature_of
@@ -41,7 +42,7 @@ from stepwell.dialects.torch import operations, ops
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_RULES = (attributes, calls, conditions, displays, loops, operators, statements, subscripts)
+_RULES = (attributes, calls, conditions, displays, loops, operators, statements, subscripts, torch_functions)
 
 
 class Resources(dict[str, Array]):

@@ -19,14 +19,18 @@ from stepwell.dialects.torch import types
 
 
 class Type:
-    """One static type: `kind` ("int", "List", "Class", ...), its arguments, and its class if it has one."""
+    """One static type: `kind` ("int", "List", "Class", ...), its arguments, and its class if it has one.
 
-    __slots__ = ("_ir", "args", "cls", "kind")
+    `count` is set of a list of ints for which one int can be given, to be repeated so often.
+    """
+
+    __slots__ = ("_ir", "args", "cls", "count", "kind")
 
     def __init__(self, kind: str, args: tuple[Type, ...], cls: ScriptClass | None) -> None:
         self.kind = kind
         self.args = args
         self.cls = cls
+        self.count = 0
         self._ir: Attribute | None = None
 
     @property
@@ -160,6 +164,14 @@ _SIMPLE: dict[str, Type] = {
     "AnyEnumType": ANY, "Stream": ANY, "Scalar": NUMBER, "dtype": INT, "layout": INT,
 }  # fmt: skip
 
+def _broadcasting(count: int) -> Type:
+    found = Type("List", (INT,), None)
+    found.count = count
+    return found
+
+
+_BROADCASTING = {f"BroadcastingList{n}": _broadcasting(n) for n in range(1, 7)}
+
 _GENERIC: dict[str, Callable[..., Type]] = {
     "List": list_of, "Dict": dict_of, "Optional": optional_of, "Future": future_of, "Await": future_of,
     "Final": lambda t: t,
@@ -173,6 +185,8 @@ def type_from_expression(expression: TypeExpr, environment: Environment) -> Type
         return found
     if expression.name in ("List", "Dict", "Tuple", "Optional", "Union", "Future", "Await", "Final"):
         return _generic(expression, [type_from_expression(a, environment) for a in expression.args])
+    if expression.name in _BROADCASTING:
+        return _BROADCASTING[expression.name]
     cls = environment.class_named(expression.name)
     if cls is None:
         raise UnsupportedError(f"{expression} is not a type that Stepwell knows")
@@ -187,6 +201,13 @@ def _generic(expression: TypeExpr, args: list[Type]) -> Type:
     if not args:
         raise CompileError(f"{expression.name} needs its element type in brackets: {expression.name}[Tensor]")
     return _GENERIC[expression.name](*args)
+
+
+def expression_of(type_: Type) -> TypeExpr:
+    """The type expression of a static type; the opposite of type_from_expression."""
+    if type_.cls is not None:
+        return TypeExpr(type_.cls.name)
+    return TypeExpr(type_.kind, tuple(expression_of(t) for t in type_.args))
 
 
 # ------ to the IR

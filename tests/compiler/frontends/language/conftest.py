@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from xdsl.parser import Parser
+
 from stepwell.compiler.frontends.archive import CodeIndex
 from stepwell.compiler.frontends.archive_objects import ArchiveEnvironment
 from stepwell.compiler.frontends.language.program import RawProgram, lower_program
 from stepwell.compiler.interpreter.torch import RawMachine
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
 from stepwell.dialects import context
-from xdsl.parser import Parser
 
 
 class Language:
