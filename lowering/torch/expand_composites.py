@@ -63,7 +63,7 @@ class _Rebuild:
         declaration = None if isinstance(op, operations.FormatText) else declaration_of(op)
         if declaration is not None:
             self._declared(builder, op, declaration)
-        elif isinstance(op, operations._Constant):
+        elif isinstance(op, operations.Constant):
             self.values[op.results[0]] = op.value
         elif isinstance(op, operations.ListConstruct) and _is_plain_list(op):
             self.values[op.results[0]] = [self.values[v] for v in op.operands]
