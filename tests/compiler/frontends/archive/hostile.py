@@ -543,12 +543,12 @@ def run() -> None:
     def late(*_: object) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)  # counts time of the processor: others may use it too
     totals = {"cases": 0, "errors": 0, "read": 0, "slowest": 0.0, "slowest_case": ""}
     for name, data, wanted in cases():
         events.clear()
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        begin = time.perf_counter()
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        begin = time.process_time()
         try:
             touch(read(data))
             outcome = "fine"
@@ -557,8 +557,8 @@ def run() -> None:
             message = str(problem)
         except BaseException as problem:
             outcome = f"{type(problem).__name__}: {problem}"[:500]
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        spent = time.perf_counter() - begin
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        spent = time.process_time() - begin
         if spent > totals["slowest"]:
             totals["slowest"], totals["slowest_case"] = spent, name
         totals["cases"] += 1
