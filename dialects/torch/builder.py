@@ -106,6 +106,8 @@ class TorchBuilder:
         self._lazy: dict[Any, tuple[SSAValue, int]] = {}
         self.views: dict[Any, Value] = {}
         """Views already taken of a value in this block, for those who read the same view again."""
+        self.numbers: dict[SSAValue, Any] = {}
+        """The numbers that tensors of one element are known to hold in this block."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):

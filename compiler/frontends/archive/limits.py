@@ -16,7 +16,7 @@ class Limits:
     inflation: int = 16
     pickle_bytes: int = 64 << 20
     """Size of one pickle."""
-    pickle_steps: int = 4_000_000
+    pickle_steps: int = 1_000_000
     """Instructions that one pickle may execute."""
     value_depth: int = 150
     """How deeply lists, dicts, tuples and objects may nest."""

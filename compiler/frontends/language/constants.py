@@ -6,7 +6,17 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xdsl.dialects.builtin import BoolAttr, DenseResourceAttr, FloatAttr, IntegerAttr, StringAttr, TensorType, f64, i64
+from xdsl.dialects.builtin import (
+    BoolAttr,
+    DenseIntOrFPElementsAttr,
+    DenseResourceAttr,
+    FloatAttr,
+    IntegerAttr,
+    StringAttr,
+    TensorType,
+    f64,
+    i64,
+)
 from xdsl.ir import Attribute
 
 from stepwell.compiler.frontends.language.bindings import Value, constant_of
@@ -124,13 +134,14 @@ def _dict(f: Lowering, value: dict[Any, Any], want: Type | None) -> Value:
 
 
 def array_literal(f: Lowering, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
-    """The tensor of an array that lives beside the IR, as a resource of the program."""
-    handle = f.program.resources.name_of(array)
+    """The tensor of an array that lives beside the IR, as a resource of the program; a single number stands in it."""
+    inline = not array.ndim and array.dtype in _INLINE
+    handle = str(id(array)) if inline else f.program.resources.name_of(array)
     key = (operations.TensorLiteral, handle)
     found = f.scope.constant(key)
     if found is None:
-        found = f.add(literal_operation(handle, array)).results[0]
-        f.scope.constants[key] = found
+        made = number_literal(array) if inline else literal_operation(handle, array)
+        found = f.scope.constants[key] = f.add(made).results[0]
     return found
 
 
@@ -138,6 +149,19 @@ def literal_operation(handle: str, array: np.ndarray[Any, np.dtype[Any]]) -> ope
     """`torch.tensor.literal(dense_resource<handle> : tensor<...>)`."""
     dtype = dtypes.from_numpy(array.dtype)
     attribute = DenseResourceAttr(StringAttr(handle), TensorType(dtype.torch, list(array.shape)))
+    return operations.TensorLiteral.create(
+        properties={"value": attribute}, result_types=[types.TensorType.of(array.shape, dtype)]
+    )
+
+
+_INLINE = (np.dtype(np.int64), np.dtype(np.float32), np.dtype(np.float64))
+
+
+def number_literal(array: np.ndarray[Any, np.dtype[Any]]) -> operations.TensorLiteral:
+    """`torch.tensor.literal(dense<2> : tensor<si64>)`: what is computed with such a number is known, as sizes are."""
+    dtype = dtypes.from_numpy(array.dtype)
+    kind: Any = TensorType(dtype.torch, [])
+    attribute = DenseIntOrFPElementsAttr.from_list(kind, [array.item()])
     return operations.TensorLiteral.create(
         properties={"value": attribute}, result_types=[types.TensorType.of(array.shape, dtype)]
     )

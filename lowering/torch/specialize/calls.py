@@ -9,10 +9,10 @@ from xdsl.ir import SSAValue
 
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.builder import Value, coerce
-from stepwell.dialects.torch.declare import Declaration, ScalarInfo, TensorInfo
+from stepwell.dialects.torch.declare import OPS, Declaration, ScalarInfo, TensorInfo
 from stepwell.dialects.torch.schema import Type
 from stepwell.dialects.torch.sizes import Dim
-from stepwell.lowering.torch.specialize import dynamic_lists
+from stepwell.lowering.torch.specialize import dynamic_lists, numbers
 from stepwell.lowering.torch.specialize.tensors import functional, read, resolve, view, write
 from stepwell.lowering.torch.specialize.values import (
     UNDEFINED,
@@ -61,8 +61,13 @@ def emit(path: Path, declaration: Declaration, arguments: Sequence[Abstract]) ->
     """Append the op to the contract (or fold it) and wrap what it gives."""
     formals = declaration.schema.arguments
     plain = [argument(path, a, f.type) for a, f in zip(arguments, formals, strict=True)]
+    if declaration.schema.qualified_name in numbers.READERS:
+        element = numbers.read(path, declaration, plain[0])
+        if element is not None:
+            return element
     result = path.builder.emit(declaration, plain)
     note_relation(path, declaration, plain, result)
+    numbers.follow(path, declaration, plain, result)
     return wrap(path, result)
 
 
@@ -88,7 +93,8 @@ def _implicit(path: Path, contents: Value, formal: Type) -> Any:
     """A one-element tensor where the schema wants a number (TorchScript's implicit conversions)."""
     conversion = {"int": "aten::IntImplicit", "float": "aten::FloatImplicit", "Scalar": "aten::ScalarImplicit"}
     if formal.base in conversion and not formal.is_list:
-        return path.builder.call(conversion[formal.base], contents)
+        (reader,) = OPS.overloads(conversion[formal.base])
+        return emit(path, reader, [contents])
     return contents
 
 

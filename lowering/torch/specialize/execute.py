@@ -26,7 +26,7 @@ from stepwell.dialects.diagnostics import CompileError, UnsupportedError
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value, vtensor_of
 from stepwell.dialects.torch.declare import RuntimeFault, TensorInfo, Undecided, declaration_of
-from stepwell.lowering.torch.specialize import calls
+from stepwell.lowering.torch.specialize import calls, numbers
 from stepwell.lowering.torch.specialize.control import Control, Leaf
 from stepwell.lowering.torch.specialize.source import source_location
 from stepwell.lowering.torch.specialize.values import (
@@ -217,6 +217,9 @@ def _constant(_: Executor, op: Any, path: Path) -> list[Path]:
 def _literal(_: Executor, op: Operation, path: Path) -> list[Path]:
     """A tensor of the archive: shared by all paths, so its storage is made where the program starts."""
     contents = literal_value(path, op)
+    inline = op.properties["value"]
+    if not contents.sizes and isinstance(inline, DenseIntOrFPElementsAttr):
+        numbers.note(path, contents, inline.get_values()[0])
     path.env[op.results[0]] = new_tensor(path, contents)
     return [path]
 
