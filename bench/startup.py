@@ -1,0 +1,142 @@
+"""How long it takes until there is something: imports, the first result, cold compilation; and how much memory.
+
+    python bench/startup.py              prints a table and writes bench/results/startup
+    python bench/startup.py --quick      tiny ResNet-18, no results written
+
+Every figure is a process of its own, started several times; the table shows the median, and what was promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import machine
+import report
+from turns import HERE
+
+HEAVY = ("numpy", "xdsl", "llvmlite")
+"""What `import stepwell` must not load."""
+
+IMPORT = """
+import sys, time
+started = time.perf_counter()
+import stepwell
+took = time.perf_counter() - started
+loaded = [name for name in {heavy!r} if name in sys.modules]
+assert not loaded, f"import stepwell loads {{', '.join(loaded)}}"
+"""
+
+FIRST_RESULT = """
+import sys, time
+import numpy as np
+arguments = [a.item() if a.ndim == 0 else a for a in np.load({folder!r} + "/inputs.npz").values()]
+started = time.perf_counter()
+import stepwell
+model = stepwell.load({folder!r} + "/model.pt")
+model(*arguments)
+took = time.perf_counter() - started
+method = model.method("forward")
+assert method.statistics.interpreted_calls == 0, method.statistics.reasons
+assert {warm} == (method.statistics.compilations == 0), "the cache was not used as expected"
+assert not {warm} or "xdsl" not in sys.modules, "a warm start loads xDSL"
+"""
+
+SAY = """
+import resource
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table: seconds inside the process, of the whole process, and MiB; the promise is for one."""
+
+    name: str
+    inside: float
+    process: float
+    peak: float
+    promise: float
+    whole: bool = False
+    """Whether the promise is for the whole process."""
+
+    @property
+    def kept(self) -> bool:
+        return (self.process if self.whole else self.inside) < self.promise
+
+
+def start(code: str, cache: Path | str) -> tuple[float, float, float]:
+    """Run a program in a fresh Python: (what it measured, the whole process, MiB)."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code + SAY],
+        check=True, capture_output=True, text=True, env={**os.environ, "STEPWELL_CACHE_DIR": str(cache)},
+    )  # fmt: skip
+    took = time.perf_counter() - started
+    inside, peak = (float(x) for x in done.stdout.split())
+    return inside, took, peak
+
+
+def figure(
+    name: str, code: str, promise: float, runs: int, *, before: str | None = None, whole: bool = False
+) -> Figure:
+    """The medians of several starts, each with an empty cache, or with the one that the program `before` filled."""
+    measured = []
+    with tempfile.TemporaryDirectory() as filled:
+        if before is not None:
+            start(before, filled)
+        for _ in range(runs):
+            with tempfile.TemporaryDirectory() as empty:
+                measured.append(start(code, empty if before is None else filled))
+    return Figure(name, *(median(column) for column in zip(*measured, strict=True)), promise, whole)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny ResNet-18, one start each; writes no results")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--models", type=Path, help="folder to keep the models in (default: made anew)")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    given = parser.parse_args(arguments)
+    runs = 1 if given.quick else given.runs
+    about = machine.describe()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.models or Path(temporary)
+        if not all((folder / name / "case.json").exists() for name in ("silero", "resnet18")):
+            tiny = ["--tiny"] if given.quick else []
+            subprocess.run(
+                [sys.executable, str(HERE / "models.py"), str(folder), "silero", "resnet18", *tiny], check=True
+            )
+        silero, resnet = (
+            [FIRST_RESULT.format(folder=str(folder / name), warm=warm) for warm in (False, True)]
+            for name in ("silero", "resnet18")
+        )
+        figures = [
+            figure("import stepwell", IMPORT.format(heavy=HEAVY), 0.1, 3 * runs),
+            figure("silero, cold", silero[0], 4.0, runs, whole=True),
+            figure("silero, warm", silero[1], 0.5, 3 * runs, before=silero[0]),
+            figure("ResNet-18, cold", resnet[0], 8.0, runs),
+            figure("ResNet-18, warm", resnet[1], 1.0, runs, before=resnet[0]),
+        ]
+    rows = [
+        [f.name, f"{f.inside:.3f}", f"{f.process:.3f}", f"{f.peak:.0f}", f"{f.promise:g}", "yes" if f.kept else "no"]
+        for f in figures
+    ]
+    text = report.table(("start", "seconds after numpy", "whole process", "peak MiB", "promised", "kept"), rows)
+    text += "\n\n" + report.machine_lines(about)
+    print(text)
+    if not given.quick:
+        report.write(given.out, "startup", {"machine": about, "results": [vars(f) for f in figures]}, text)
+    return 0 if all(f.kept for f in figures) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
