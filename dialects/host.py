@@ -55,6 +55,10 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
+ALONE = "host.alone"
+"""Attribute. Of a function: sharing its work does not pay, so that one thread runs it. Of an scf.parallel: whoever else
+is there, thread 0 does all of it."""
+
 MESSAGE_ARGUMENTS = 8
 """How many values a message can carry out of native code."""
 

@@ -7,8 +7,9 @@
     host.barrier
 
 Only outermost loops of one dimension are divided, contiguously; which thread does what changes no result. A
-loop nested in another parallel loop, or in a chunk, stays and runs in sequence. The attribute says "single" where
-there is one iteration only, else "divided": a program with single ones only is run by one thread.
+loop nested in another parallel loop, or in a chunk, stays and runs in sequence. The attribute says "divided", or
+"single" where thread 0 does all: a loop of one iteration, or one that is marked host.alone. A program with single
+ones only is run by one thread.
 """
 
 from __future__ import annotations
@@ -51,13 +52,17 @@ def _divide(op: scf.ParallelOp) -> None:
     if len(op.lowerBound) != 1 or op.results or op.initVals:
         raise UnsupportedError("distribute: an outermost scf.parallel has one dimension and no reductions")
     (first,), (last,), (step,) = op.lowerBound, op.upperBound, op.step
-    shared = StringAttr("single" if _single(first, last, step) else "divided")
+    alone = host.ALONE in op.attributes
+    shared = StringAttr("single" if alone or _single(first, last, step) else "divided")
     write = _Writer(op)
     one = write.constant(1)
     trips = write(arith.CeilDivSIOp, write(arith.SubiOp, last, first), step)
     trips = write(arith.MaxSIOp, trips, write.constant(0))
-    threads = write.ask(host.ThreadCountOp)
-    share = write(arith.DivSIOp, write(arith.AddiOp, trips, write(arith.SubiOp, threads, one)), threads)
+    if alone:
+        share = trips
+    else:
+        threads = write.ask(host.ThreadCountOp)
+        share = write(arith.DivSIOp, write(arith.AddiOp, trips, write(arith.SubiOp, threads, one)), threads)
     begin = write(arith.MinSIOp, write(arith.MuliOp, write.ask(host.ThreadIdOp), share), trips)
     end = write(arith.MinSIOp, write(arith.AddiOp, begin, share), trips)
     bounds = [write(arith.AddiOp, first, write(arith.MuliOp, number, step)) for number in (begin, end)]

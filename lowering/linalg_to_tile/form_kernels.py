@@ -4,20 +4,23 @@
 %r = linalg.generic (add bias, relu) ...    tile.kernel @matmul_0(...) {schedule = {template = "matmul", ...}}
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects import tensor
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.dialects.linalg.ops import FillOp
 from xdsl.ir import Block, Operation
 
+from stepwell.dialects.host import ALONE
 from stepwell.dialects.target import Target
 from stepwell.lowering.linalg.dce import sweep
 from stepwell.lowering.linalg_to_tile.groups import Group, Grouping, Kind
 from stepwell.lowering.linalg_to_tile.kernels import Kernels
 from stepwell.lowering.linalg_to_tile.schedule import schedule
+from stepwell.lowering.linalg_to_tile.team import Run, pays, trips
 from stepwell.lowering.pass_ import Pass
 
 VIEWS = (tensor.ExpandShapeOp, tensor.CollapseShapeOp, tensor.ExtractSliceOp, tensor.CastOp)
@@ -44,23 +47,38 @@ def _sink(op: Operation, block: Block) -> None:
         block.insert_op_before(op, following)
 
 
-def form_block(block: Block, kernels: Kernels, target: Target) -> None:
-    """Turn the linalg ops of a block, and of the regions in it, into launches."""
+@dataclass(frozen=True)
+class Formed:
+    """A block whose groups are decided; `times` a call runs it."""
+
+    block: Block
+    groups: list[Group]
+    times: int
+
+
+def group_blocks(block: Block, times: int = 1) -> Iterator[Formed]:
+    """The groups of a block and of the blocks inside its ops, the innermost first. Nothing is launched yet: whether
+    threads share a kernel depends on all of them."""
     for op in block.ops:
         if not op.name.startswith("linalg."):
             for region in op.regions:
                 for inner in region.blocks:
-                    form_block(inner, kernels, target)
+                    yield from group_blocks(inner, times * trips(op))
     sink_views(block)
-    groups = Grouping(block).groups
-    decided = [(group, schedule(group, target)) for group in groups]
+    yield Formed(block, Grouping(block).groups, times)
+
+
+def launch_groups(formed: Formed, kernels: Kernels, target: Target, share: bool) -> None:
+    """Turn the linalg ops of a block into launches."""
+    block = formed.block
+    decided = [(group, schedule(group, target, share)) for group in formed.groups]
     for group, chosen in decided:
         kernels.launch(group, chosen)
     for op in list(block.ops):
         if isinstance(op, FillOp) and op.results[0].first_use is not None:
             for fill in _one_per_destination(op, block):
                 group = Group(Kind.MAP, [fill])
-                kernels.launch(group, schedule(group, target))
+                kernels.launch(group, schedule(group, target, share))
 
 
 def _one_per_destination(op: FillOp, block: Block) -> list[FillOp]:
@@ -80,18 +98,24 @@ def _one_per_destination(op: FillOp, block: Block) -> list[FillOp]:
 @dataclass(frozen=True)
 class FormKernels(Pass):
     """Group linalg ops into kernels with schedules for a target, and launch them from the functions.
-    After: no linalg op stands outside a kernel, and equal kernels exist once."""
+    After: no linalg op stands outside a kernel, equal kernels exist once, and functions that threads are no help
+    to say so (host.alone)."""
 
     name = "form-kernels"
     target: Target
 
     def apply(self, module: ModuleOp, context: Context) -> None:
-        """One walk per block: grouping, then building."""
+        """One walk per block for grouping, one for building; between them, whether threads pay."""
         kernels = Kernels()
         functions = [op for op in module.ops if isinstance(op, FuncOp)]
         for function in functions:
+            formed = [found for block in function.body.blocks for found in group_blocks(block)]
+            share = pays((Run(group, found.times) for found in formed for group in found.groups), self.target)
+            if not share:
+                function.attributes[ALONE] = UnitAttr()
+            for found in formed:
+                launch_groups(found, kernels, self.target, share)
             for block in function.body.blocks:
-                form_block(block, kernels, self.target)
                 sweep(block)
         if functions:
             first = functions[0].parent

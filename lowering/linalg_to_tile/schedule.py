@@ -58,9 +58,9 @@ class Schedule:
         return schedule_of(self.template, **dict(self.sizes))
 
 
-def schedule(group: Group, target: Target) -> Schedule:
-    """The schedule of a group."""
-    parallel = int(microseconds(group, target) > WORTH_SHARING_US and target.cores > 1)
+def schedule(group: Group, target: Target, share: bool = True) -> Schedule:
+    """The schedule of a group; `share` says whether the program's threads share work at all (see `team`)."""
+    parallel = int(share and target.cores > 1 and microseconds(group, target) > WORTH_SHARING_US)
     leader = group.members[0]
     if isinstance(leader, GenericOp):
         contraction = structure.contraction(leader) if group.kind == Kind.CONTRACTION else None

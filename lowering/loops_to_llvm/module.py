@@ -147,6 +147,7 @@ class ModuleLowering:
             elif op.body.blocks:
                 self._lower_kernel(op, op.sym_name.data in inplace)
         found = self.callees[entry]
+        self.frame.parallel &= host.ALONE not in found.attributes
         arena_bytes = cast("IntegerAttr[IntegerType] | None", found.attributes.get("host.arena_bytes"))
         structure = cast("StringAttr | None", found.attributes.get("host.results"))
         layout = self.frame.layout(

@@ -54,7 +54,7 @@ def sliding_kernel(frame: Frame) -> bool:
     if last != space.rank - 1 or last in (axis_of[d] for d in image):
         return False
     evaluator.lanes = evaluator.vector_lanes
-    tiling = Tiling(last, masked=all_maskable(frame.target, elements))
+    tiling = Tiling(last, masked=all_maskable(frame.target, elements), shared=frame.shared)
     size = space.sizes[last].constant
     tiling.tile[last] = vectors = max(1, min(4, (size or 1) // evaluator.lanes))
     column = axis_of[image[-1]]
@@ -64,8 +64,7 @@ def sliding_kernel(frame: Frame) -> bool:
         tiling.tile[column] = frame.setting("ow", max(1, 6 // vectors))
         evaluator.plans[node.op] = by_channel(frame, node)
     tiling.order = [a for a in range(space.rank) if a not in (column, last)] + [column, last]
-    parallel = bool(frame.kernel.size("parallel"))
-    shared = shared_axes(space, [a for a in tiling.order if a not in (column, last)], frame.target, parallel)
+    shared = shared_axes(space, [a for a in tiling.order if a not in (column, last)], frame.target, frame.shared)
     tiling.blocks = {axis: tiling.tile.get(axis, 1) for axis in shared}
     Nest(evaluator, space, tiling).write()
     return True

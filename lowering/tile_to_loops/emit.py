@@ -21,11 +21,13 @@ from xdsl.dialects.builtin import (
     IntegerType,
     LocationAttr,
     MemRefType,
+    UnitAttr,
     VectorType,
     i1,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
+from stepwell.dialects.host import ALONE
 from stepwell.dialects.target import Target
 from stepwell.dialects.upstream import core
 from stepwell.lowering.tile_to_loops.polynomial import Atom, Poly
@@ -296,8 +298,8 @@ class Emitter:
         loop.results = [self.argument(value) for value in op.results]
 
     @contextmanager
-    def parallel(self, count: Poly) -> Iterator[SSAValue]:
-        """Iterations that threads share. Only outermost."""
+    def parallel(self, count: Poly, shared: bool) -> Iterator[SSAValue]:
+        """Iterations that threads share, or that thread 0 does alone. Only outermost."""
         assert self.depth == 0, "scf.parallel stands outermost only"
         block = Block(arg_types=(INDEX,))
         bounds = (self.index(0), self.scalar(count), self.index(1))
@@ -310,7 +312,11 @@ class Emitter:
         block.add_op(scf.ReduceOp.create())
         self.scopes[-1].ops.append(
             scf.ParallelOp.create(
-                operands=bounds, regions=[Region(block)], location=self.location, properties=PARALLEL_SEGMENTS
+                operands=bounds,
+                regions=[Region(block)],
+                location=self.location,
+                properties=PARALLEL_SEGMENTS,
+                attributes={} if shared else {ALONE: UnitAttr()},
             )
         )
 

@@ -22,6 +22,7 @@ class Frame:
 
     def __init__(self, kernel: KernelOp, target: Target) -> None:
         self.kernel, self.target = kernel, target
+        self.shared = bool(kernel.size("parallel"))
         self.graph = Graph(kernel)
         self.emitter = emitter = Emitter(target)
         self.inputs = [memory_type(t) for t in kernel.function_type.inputs]

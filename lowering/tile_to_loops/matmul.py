@@ -127,7 +127,7 @@ class Writer:
             return False
         nr_wanted = frame.setting("nr", 2 * lanes)
         mr, nr = self._tile(rows, lanes, contiguous)
-        tiling = Tiling(self.n_axis, masked=all_maskable(frame.target, elements))
+        tiling = Tiling(self.n_axis, masked=all_maskable(frame.target, elements), shared=frame.shared)
         tiling.tile[self.n_axis] = nr // lanes
         if self.m_axes:
             tiling.tile[self.m_axes[-1]] = mr
@@ -218,7 +218,7 @@ class Writer:
         """What threads share: batches first, then blocks of columns, then blocks of rows."""
         frame, space = self.frame, self.space
         columns = space.sizes[self.n_axis].constant
-        parallel = bool(frame.kernel.size("parallel"))
+        parallel = frame.shared
         cores = frame.target.cores if parallel else 1
         outer = [a for a in tiling.order if a not in self.m_axes and a != self.n_axis]
         blocks = shared_axes(space, outer, frame.target, parallel)

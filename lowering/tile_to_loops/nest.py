@@ -71,6 +71,8 @@ class Tiling:
     """Axes that vary fastest within a register tile: those of the operand that is loaded as vectors, so that a
     broadcast element is used up at once and needs no register for long."""
     masked: bool = True
+    shared: bool = True
+    """Whether threads share the blocks; else thread 0 does them all, one after another."""
 
 
 class Nest:
@@ -95,7 +97,7 @@ class Nest:
         total = ONE
         for count in counts:
             total = total * count
-        with self.emitter.parallel(total) as number:
+        with self.emitter.parallel(total, self.tiling.shared) as number:
             left = self.emitter.atom(number)
             ranges = [(ZERO, size) for size in self.space.sizes]
             for (axis, block), count in reversed(list(zip(self.tiling.blocks.items(), counts, strict=True))):

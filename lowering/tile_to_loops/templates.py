@@ -57,7 +57,7 @@ def nest(frame: Frame) -> None:
 
 def pointwise(frame: Frame, space: Space, merge: bool = True) -> None:
     """Loops over one space."""
-    evaluator, kernel = frame.evaluator, frame.kernel
+    evaluator = frame.evaluator
     if is_empty(space):
         return
     found, atoms, walk = accesses_of(evaluator, space)
@@ -72,8 +72,8 @@ def pointwise(frame: Frame, space: Space, merge: bool = True) -> None:
         evaluator.vector_lanes = fitting_lanes(space, axis, evaluator.vector_lanes)
     evaluator.lanes = evaluator.vector_lanes if axis is not None else 1
     order = [a for a in range(space.rank) if a != axis and a in outer]
-    parallel = bool(kernel.size("parallel"))
-    tiling = Tiling(axis, order=order, blocks=shared_axes(space, order, frame.target, parallel))
+    blocks = shared_axes(space, order, frame.target, frame.shared)
+    tiling = Tiling(axis, order=order, blocks=blocks, shared=frame.shared)
     tiling.masked = all_maskable(frame.target, elements)
     inner = [a for a in range(space.rank) if a != axis and a not in outer]
     if axis is not None and axis in outer:
@@ -82,7 +82,7 @@ def pointwise(frame: Frame, space: Space, merge: bool = True) -> None:
         order += [*inner, axis] if axis is not None else inner
     if axis is not None:
         tiling.tile[axis] = vectors_at_once(frame, space, axis, len(walk.reduced) > 0)
-        chunk_lanes(tiling, space, axis, evaluator.vector_lanes, parallel)
+        chunk_lanes(tiling, space, axis, evaluator.vector_lanes, frame.shared)
     plan_windows(frame)
     keep_rows(frame, space, walk, [*inner, axis] if axis is not None and axis not in outer else inner)
     writer = Nest(evaluator, space, tiling)

@@ -1,6 +1,7 @@
 """A parallel loop becomes this thread's share of it, and a barrier."""
 
 import pytest
+from xdsl.dialects.builtin import UnitAttr
 from xdsl.parser import Parser
 
 from stepwell.dialects import context
@@ -54,3 +55,14 @@ def test_a_single_iteration_is_marked() -> None:
     module = Parser(context(), PROGRAM.replace("(%c0, %n, %c4)", "(%c0, %c4, %c4)")).parse_module()
     distribute(module)
     assert 'host.chunk = "single"' in str(module)
+
+
+def test_what_is_for_one_thread_is_done_by_the_first() -> None:
+    module = Parser(context(), PROGRAM).parse_module()
+    loop = next(op for op in module.walk() if op.name == "scf.parallel")
+    loop.attributes["host.alone"] = UnitAttr()
+    distribute(module)
+    module.verify()
+    names = [op.name for op in module.walk()]
+    assert 'host.chunk = "single"' in str(module)
+    assert names.count("host.thread_id") == 1 and "host.thread_count" not in names
