@@ -51,9 +51,8 @@ def _flops(target: Target) -> float:
 
 def _chains(target: Target):  # type: ignore[no-untyped-def]
     """A loop of CHAINS vector multiply-adds per trip, at the loops level."""
-    from xdsl.parser import Parser
 
-    from stepwell.dialects import context
+    from stepwell.dialects.text import parse
 
     vector = f"vector<{target.lanes(32)}xf32>"
     names = [f"%a{i}" for i in range(CHAINS)]
@@ -80,7 +79,7 @@ func.func @forward(%trips: i64 {{host.kind = "input", host.name = "trips"}}) -> 
   %sum = vector.reduction <add>, %t{CHAINS - 1} : {vector} into f32
   func.return %sum : f32
 }}"""
-    return Parser(context(), text).parse_module()
+    return parse(text)
 
 
 def _bandwidth() -> float:

@@ -7,19 +7,16 @@ program = Program.from_text(text, resources)   # and back, at any level
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, StringAttr
-from xdsl.parser import Parser
-from xdsl.printer import Printer
 
-from stepwell.dialects import context
 from stepwell.dialects.diagnostics import CompileError
 from stepwell.dialects.levels import BY_NAME, Level
+from stepwell.dialects.text import parse, print_text
 
 Array = np.ndarray[Any, Any]
 
@@ -83,11 +80,9 @@ class Program:
         """Another module; the same resources."""
         return Program(self.module.clone(), self.resources, dict(self.metadata))
 
-    def text(self, *, locations: bool = False, generic: bool = False) -> str:
-        """The module as MLIR."""
-        stream = io.StringIO()
-        Printer(stream=stream, print_debuginfo=locations, print_generic_format=generic).print_op(self.module)
-        return stream.getvalue() + "\n"
+    def text(self, *, locations: bool = False, generic: bool = False, own_generic: bool = False) -> str:
+        """The module as MLIR; with `own_generic` as `mlir-opt --allow-unregistered-dialect` reads it."""
+        return print_text(self.module, locations=locations, generic=generic, own_generic=own_generic) + "\n"
 
     @staticmethod
     def from_text(text: str, resources: Mapping[str, Array] | None = None, name: str = "<text>") -> Program:
@@ -95,8 +90,12 @@ class Program:
         from xdsl.utils.exceptions import ParseError, VerifyException
 
         try:
-            module = Parser(context(), text, name).parse_module()
+            module = parse(text, name)
             module.verify()
         except (ParseError, VerifyException) as error:
             raise CompileError(f"{name}: {error}") from error
+        except Exception as error:
+            # xDSL checks much by assertions and by the exceptions of the Python that it is written in.
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise CompileError(f"{name}: this is no valid module; reading it stopped with {reason}") from error
         return Program(module, resources if isinstance(resources, Resources) else Resources(resources))

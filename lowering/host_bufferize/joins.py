@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from xdsl.dialects import arith, memref, scf
-from xdsl.dialects.builtin import DYNAMIC_INDEX, MemRefType, StridedLayoutAttr, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, MemRefType, TensorType
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from stepwell.dialects import host
 from stepwell.lowering.host_bufferize import lists
 from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import INDEX, Emitter
+from stepwell.lowering.host_bufferize.views import subview_type
 
 EMPTY = {
     host.ListConcatOp: "torch.cat(): expected a non-empty list of Tensors",
@@ -116,8 +117,10 @@ def _copy_all(
             extent.insert(dim, 1)
         offsets: list[SSAValue | int] = [0] * rank
         offsets[dim] = offset
-        layout = StridedLayoutAttr([None] * len(shape), None)
-        view = memref.SubviewOp.get(result, offsets, extent, [1] * rank, MemRefType(kind.element_type, shape, layout))
+        assert isinstance(result.type, MemRefType)
+        kept = [axis for axis in range(rank) if not (stacks and axis == dim)]
+        part = subview_type(result.type, offsets, [1] * rank, shape, kept)
+        view = memref.SubviewOp.get(result, offsets, extent, [1] * rank, part)
         emit.copy(element, emit.add(view))
         more = emit.constant(1) if stacks else own[dim]
         following = emit.binary(arith.AddiOp, offset, more)

@@ -15,7 +15,6 @@ from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     IntegerAttr,
     MemRefType,
-    StridedLayoutAttr,
     StringAttr,
     TensorType,
     i1,
@@ -27,6 +26,7 @@ from stepwell.dialects import host
 from stepwell.dialects.upstream import core
 from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import INDEX, Emitter
+from stepwell.lowering.host_bufferize.views import subview_type
 
 FIRST_CAPACITY = 8
 """Elements that a new list has room for."""
@@ -138,14 +138,11 @@ def slot(emit: Emitter, elements: SSAValue, place: SSAValue) -> SSAValue:
     """The element at a position of a list of static sizes, as a row-major memref."""
     assert isinstance(elements.type, MemRefType)
     shape = list(elements.type.get_shape())[1:]
-    strides = [1] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
     element = elements.type.element_type
-    kind = MemRefType(element, shape, StridedLayoutAttr(strides, None))
-    part = emit.add(
-        memref.SubviewOp.get(elements, [place, *[0] * len(shape)], [1, *shape], [1] * (len(shape) + 1), kind)
-    )
+    offsets: list[SSAValue | int] = [place, *[0] * len(shape)]
+    steps = [1] * (len(shape) + 1)
+    kind = subview_type(elements.type, offsets, steps, shape, range(1, len(offsets)))
+    part = emit.add(memref.SubviewOp.get(elements, offsets, [1, *shape], steps, kind))
     return emit.add(host.RebaseOp.create(operands=[part], result_types=[MemRefType(element, shape)]))
 
 
@@ -153,14 +150,10 @@ def rows(emit: Emitter, buffer: SSAValue, length: SSAValue) -> SSAValue:
     """The first rows of a buffer, as a row-major memref."""
     assert isinstance(buffer.type, MemRefType)
     shape = list(buffer.type.get_shape())[1:]
-    strides = [1] * (len(shape) + 1)
-    for axis in range(len(shape) - 1, -1, -1):
-        strides[axis] = strides[axis + 1] * shape[axis]
     element = buffer.type.element_type
-    kind = MemRefType(element, [DYNAMIC_INDEX, *shape], StridedLayoutAttr(strides, None))
-    part = emit.add(
-        memref.SubviewOp.get(buffer, [0] * (len(shape) + 1), [length, *shape], [1] * (len(shape) + 1), kind)
-    )
+    zeros, ones = [0] * (len(shape) + 1), [1] * (len(shape) + 1)
+    kind = subview_type(buffer.type, zeros, ones, [DYNAMIC_INDEX, *shape])
+    part = emit.add(memref.SubviewOp.get(buffer, zeros, [length, *shape], ones, kind))
     return emit.add(host.RebaseOp.create(operands=[part], result_types=[MemRefType(element, [DYNAMIC_INDEX, *shape])]))
 
 
@@ -348,7 +341,8 @@ def _piece(
     kind: MemRefType[Attribute],
 ) -> SSAValue:
     """A stretch of flat memory under the sizes of an element."""
-    line = MemRefType(kind.element_type, [DYNAMIC_INDEX], StridedLayoutAttr([1], None))
+    assert isinstance(flat.type, MemRefType)
+    line = subview_type(flat.type, [start], [1], [DYNAMIC_INDEX])
     part = emit.add(memref.SubviewOp.get(flat, [start], [total], [1], line))
     based = emit.add(
         host.RebaseOp.create(operands=[part], result_types=[MemRefType(kind.element_type, [DYNAMIC_INDEX])])

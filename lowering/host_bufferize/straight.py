@@ -11,7 +11,6 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     MemRefType,
     NoneAttr,
-    StridedLayoutAttr,
     TensorType,
     i64,
 )
@@ -23,6 +22,7 @@ from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import INDEX, Emitter
 from stepwell.lowering.host_bufferize.sizes import kept_dimensions
 from stepwell.lowering.host_bufferize.storage import Place, contiguous
+from stepwell.lowering.host_bufferize.views import subview_type
 
 
 def scalar_op(emit: Emitter, op: Operation) -> None:
@@ -105,19 +105,9 @@ def subview(
 ) -> SSAValue:
     """The part of a memref that a slice op means, in its rank-reduced form, with a strided layout."""
     assert isinstance(buffer.type, MemRefType)
-    whole = buffer.type.get_shape()
-    strides: list[int | None] = [1] * len(whole)
-    for axis in range(len(whole) - 2, -1, -1):
-        inner, size = strides[axis + 1], whole[axis + 1]
-        strides[axis] = None if inner is None or size == DYNAMIC_INDEX else inner * size
-    steps = op.static_strides.get_values()
-    scaled = [
-        None if stride is None or step == DYNAMIC_INDEX else stride * step
-        for stride, step in zip(strides, steps, strict=True)
-    ]
     kept = kept_dimensions(op.static_sizes, shape)
-    layout = StridedLayoutAttr([scaled[axis] for axis in kept], None)
-    result = MemRefType(shape.element_type, shape.shape, layout)
+    offsets, steps = op.static_offsets.get_values(), op.static_strides.get_values()
+    result = subview_type(buffer.type, offsets, steps, shape.get_shape(), kept)
     view = memref.SubviewOp(
         buffer,
         [emit.scalars[value] for value in op.offsets],

@@ -179,7 +179,7 @@ def _rounded_division(lower: FunctionLowering, op: Operation, up: bool) -> None:
     adjust = compare(lower, "sge" if up else "slt", signs, zero)
     adjust = lower.emit(llvm.AndOp, (inexact, adjust), boolean)
     one = lower.emit(llvm.ZExtOp, (adjust,), kind)
-    lower.values[op.results[0]] = lower.emit(llvm.AddOp if up else llvm.SubOp, (quotient, one), kind, WRAPS)
+    lower.values[op.results[0]] = lower.emit(llvm.AddOp if up else llvm.SubOp, (quotient, one), kind)
 
 
 def ceil_division_unsigned(lower: FunctionLowering, op: Operation) -> None:
@@ -188,7 +188,7 @@ def ceil_division_unsigned(lower: FunctionLowering, op: Operation) -> None:
     quotient = lower.emit(llvm.UDivOp, (left, right), left.type)
     rest = lower.emit(llvm.URemOp, (left, right), left.type)
     one = lower.emit(llvm.ZExtOp, (compare(lower, "ne", rest, splat(lower, 0, left.type)),), left.type)
-    lower.values[op.results[0]] = lower.emit(llvm.AddOp, (quotient, one), left.type, WRAPS)
+    lower.values[op.results[0]] = lower.emit(llvm.AddOp, (quotient, one), left.type)
 
 
 def extended_multiply(extend: type[Operation]) -> Handler:
@@ -199,7 +199,7 @@ def extended_multiply(extend: type[Operation]) -> Handler:
         bits = width(left.type)
         wide = like(left.type, IntegerType(2 * bits))
         factors = [lower.emit(extend, (factor,), wide) for factor in (left, right)]
-        product = lower.emit(llvm.MulOp, factors, wide, WRAPS)
+        product = lower.emit(llvm.MulOp, factors, wide)
         high = lower.emit(llvm.LShrOp, (product, splat(lower, bits, wide)), wide)
         for result, value in zip(op.results, (product, high), strict=True):
             lower.values[result] = lower.emit(llvm.TruncOp, (value,), left.type)
@@ -373,7 +373,7 @@ def widen(lower: FunctionLowering, value: SSAValue, kind: Attribute) -> SSAValue
     single = like(kind, f32)
     if is_bfloat16(kind):
         bits = lower.emit(llvm.ZExtOp, (value,), like(kind, i32))
-        bits = lower.emit(llvm.ShlOp, (bits, splat(lower, 16, bits.type)), bits.type, WRAPS)
+        bits = lower.emit(llvm.ShlOp, (bits, splat(lower, 16, bits.type)), bits.type)
         return lower.emit(llvm.BitcastOp, (bits,), single)
     if isinstance(element_of(kind), Float16Type):
         _require_half(lower)
@@ -406,8 +406,8 @@ def _round_to_bfloat16(lower: FunctionLowering, value: SSAValue, kind: Attribute
     sixteen = splat(lower, 16, integer)
     high = lower.emit(llvm.LShrOp, (bits, sixteen), integer)
     odd = lower.emit(llvm.AndOp, (high, splat(lower, 1, integer)), integer)
-    rounded = lower.emit(llvm.AddOp, (bits, splat(lower, 0x7FFF, integer)), integer, WRAPS)
-    rounded = lower.emit(llvm.AddOp, (rounded, odd), integer, WRAPS)
+    rounded = lower.emit(llvm.AddOp, (bits, splat(lower, 0x7FFF, integer)), integer)
+    rounded = lower.emit(llvm.AddOp, (rounded, odd), integer)
     rounded = lower.emit(llvm.LShrOp, (rounded, sixteen), integer)
     quiet = lower.emit(llvm.OrOp, (high, splat(lower, 0x40, integer)), integer)
     number = llvm.FCmpPredicateFlag("uno").to_int()

@@ -38,6 +38,11 @@ Properties = Mapping[str, Attribute]
 NO_PROPERTIES: Properties = {}
 NO_WRAP: Properties = {"overflowFlags": IntegerAttr(1, i32)}
 WRAPS: Properties = {"overflowFlags": IntegerAttr(0, i32)}
+DEFAULTS: Mapping[type[Operation], Properties] = {
+    **dict.fromkeys((llvm.AddOp, llvm.SubOp, llvm.MulOp, llvm.ShlOp), WRAPS),
+    llvm.TruncOp: {"overflowFlags": llvm.OverflowAttr(None)},
+}
+"""The properties that text leaves out and reading it puts in: an op and what its text reads as are equal."""
 DYNAMIC_GEP = DenseArrayBase.from_list(i32, [llvm.GEP_USE_SSA_VAL])
 GEP_FLAGS = IntegerAttr(0, i32)
 INBOUNDS = UnitAttr()
@@ -118,7 +123,7 @@ class FunctionLowering:
         op = kind.create(
             operands=operands,
             result_types=results,
-            properties=properties,
+            properties=properties or DEFAULTS.get(kind, NO_PROPERTIES),
             successors=successors,
             location=self.location,
         )

@@ -41,6 +41,8 @@ from stepwell.lowering.loops_to_llvm.frame import HEADER, SLOT, FrameBuilder
 from stepwell.lowering.loops_to_llvm.types import POINTER, Size, TypeTable, dynamic_parts, strides_of
 
 UNIT = UnitAttr()
+ADDRESSED: dict[str, Attribute] = {"unnamed_addr": IntegerAttr(0, 64)}
+"""What reading a function's text puts into its properties; so that the text reads as the function it came from."""
 INPLACE = ("inplace", "host.inplace")
 LEAVING = (host.RaiseOp, host.AllocOp, host.ReserveOp)
 DTYPES = {
@@ -83,7 +85,7 @@ class ModuleLowering:
             else:
                 arguments, result = support.EXTERNAL[name]
                 kind = llvm.LLVMFunctionType(arguments, result)
-                self.functions.append(llvm.FuncOp(name, kind, llvm.LinkageAttr("external")))
+                self.functions.append(llvm.FuncOp(name, kind, llvm.LinkageAttr("external"), other_props={**ADDRESSED}))
         return name
 
     @contextmanager
@@ -105,10 +107,14 @@ class ModuleLowering:
         yield lower
         lower.finish()
         kind = llvm.LLVMFunctionType(arguments, result)
-        properties: dict[str, Attribute | None] = dict(self._attributes)
-        if argument_attributes is not None:
+        properties: dict[str, Attribute | None] = {**ADDRESSED}
+        if argument_attributes and any(given.data for given in argument_attributes):
             properties["arg_attrs"] = ArrayAttr(argument_attributes)
-        self.functions.append(llvm.FuncOp(name, kind, llvm.LinkageAttr(linkage), body=region, other_props=properties))
+        self.functions.append(
+            llvm.FuncOp(
+                name, kind, llvm.LinkageAttr(linkage), body=region, other_props=properties, extra_attrs=self._attributes
+            )
+        )
 
     def zero(self, lower: FunctionLowering, kind: Attribute) -> SSAValue:
         """The value of all bits 0."""

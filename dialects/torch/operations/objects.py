@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from xdsl.dialects.builtin import StringAttr, UnitAttr
-from xdsl.ir import Attribute, Operation, OpTraits
+from xdsl.ir import Attribute, Block, Operation, OpTraits, Region
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
 from xdsl.traits import NoTerminator, SymbolOpInterface, SymbolTable
@@ -142,7 +142,7 @@ class ClassType(TorchOperation):
     @classmethod
     def parse(cls, parser: Parser) -> Self:
         name = parser.parse_symbol_name()
-        return cls.create(properties={"sym_name": name}, regions=[parser.parse_region()])
+        return cls.create(properties={"sym_name": name}, regions=[_parse_members(parser)])
 
 
 class ClassAttribute(TorchOperation):
@@ -203,7 +203,7 @@ class ModuleObject(TorchOperation):
 
     @classmethod
     def parse(cls, parser: Parser) -> Self:
-        region = parser.parse_region()
+        region = _parse_members(parser)
         parser.parse_punctuation(":")
         return cls.create(result_types=[parser.parse_type()], regions=[region])
 
@@ -229,3 +229,11 @@ class Slot(TorchOperation):
         parser.parse_punctuation(":")
         operand = parser.resolve_operand(value, parser.parse_type())
         return cls.create(operands=[operand], properties={"name": name})
+
+
+def _parse_members(parser: Parser) -> Region:
+    """The one block of a class or object; `{}` has one too, an empty one."""
+    region = parser.parse_region()
+    if not region.blocks:
+        region.add_block(Block())
+    return region
