@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import ast
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
-from stepwell.compiler.signature import Call, Pattern, Variants, describe, size_flags, take_apart
+from stepwell.compiler.signature import Call, Pattern, Variants, describe, overlaps, size_flags, take_apart
 
 AttributePath = tuple[str, ...]
+Result = TypeVar("Result")
+
+
+class MoreState(Exception):
+    """A program reads or writes attributes that change and that the call's signature does not hold.
+
+    Buffers that are written in place are found this way, and state that only some paths of a method touch.
+    """
+
+    def __init__(self, places: Iterable[AttributePath]) -> None:
+        super().__init__("a method's signature lacks state")
+        self.places = sorted(places)
 
 
 class Compiled(Protocol):
@@ -46,27 +59,44 @@ class Statistics:
     """Why calls were interpreted."""
 
 
-Compiler = Callable[["Method", Call, Pattern, Sequence[AttributePath]], Compiled]
+Place = tuple[int, str]
+"""An attribute of one object: the object's id and the name."""
+
+
+class Program(Protocol):
+    """What the methods of one program share; see `session.Session`."""
+
+    lock: threading.RLock
+    changing: set[Place]
+    """Attributes that some method has turned out to write in place."""
+
+    def compile_variant(
+        self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]
+    ) -> Compiled: ...
+
+    def note_changing(self, method: Method, places: Iterable[AttributePath]) -> None:
+        """Some method writes these in place: for the others they are no constants any more."""
 
 
 class Method:
-    """A function, or a method bound to an object. `compile_variant` makes what is missing."""
+    """A function, or a method bound to an object. `program` compiles what is missing."""
 
     def __init__(
         self,
         function: ScriptFunction,
         owner: ScriptObject | None,
         root: ScriptObject | None,
-        compile_variant: Compiler,
+        program: Program,
     ) -> None:
         self.function, self.owner, self.root = function, owner, root
         self.statistics = Statistics()
-        self._compile = compile_variant
+        self._program = program
         self.names, self._defaults = parameters(function, bound=owner is not None)
-        self._state = mutable_places(root) if root is not None else []
+        self._state = mutable_places(root, program.changing) if root is not None else []
         self._places = self._look_up(self._state)
         self._variants: dict[tuple[Any, ...], Variants] = {}
-        self._lock = threading.Lock()
+        self._shared: dict[tuple[Any, ...], Variants] = {}
+        """Variants of calls in which arguments share memory that the method writes, by key and sharing."""
         self.last: Compiled | None = None
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
@@ -76,9 +106,12 @@ class Method:
         compiled = variants.find(call.numbers) if variants is not None else None
         if compiled is None:
             compiled, call = self._make(call, values)
+        results = compiled.results
+        if results["written"] and (sharing := overlaps(call.leaves)):
+            compiled, call = self._make(call, values, sharing)
+            results = compiled.results
         self.last = compiled
         leaves = compiled(call.leaves)
-        results = compiled.results
         if results["state"] or results["written"]:
             self._store(results, leaves, call)
         returned = rebuild(results["returns"], leaves)
@@ -126,35 +159,62 @@ class Method:
 
     # ------ variants
 
-    def _make(self, call: Call, values: Sequence[Any]) -> tuple[Compiled, Call]:
-        """Compile a variant for this call; state that it does not use leaves the signature."""
-        with self._lock:
-            variants = self._variants.get(call.key)
-            found = variants.find(call.numbers) if variants is not None else None
-            if found is not None:
-                return found, call
-            if variants is None:
-                variants = Variants(size_flags(call.key))
-            pattern = variants.pattern(call.numbers)
-            compiled = self._compile(self, call, pattern, self._state)
-            unused = [p for p in self._state if p not in compiled.used_state]
-            if unused and not self._variants:
-                # The first variant shows what the method reads; the signature shrinks to that.
-                self._state = [p for p in self._state if p in compiled.used_state]
+    def _make(
+        self, call: Call, values: Sequence[Any], sharing: tuple[tuple[int, int, bool], ...] = ()
+    ) -> tuple[Compiled, Call]:
+        """Find or compile a variant for this call, whose leaves overlap as `sharing` says (see `overlaps`).
+
+        State that turns up while compiling enters the signature; what the first variant does not use leaves it.
+        """
+        with self._program.lock:
+            return self.settle(values, lambda call: self._variant(call, values, sharing))
+
+    def settle(self, values: Sequence[Any], work: Callable[[Call], Result]) -> Result:
+        """Do something with the call of these values, again where it finds state that the signature lacks."""
+        while True:
+            call, _ = self._take_apart(values)
+            try:
+                return work(call)
+            except MoreState as more:
+                known = set(self._state)
+                self._state += [p for p in more.places if p not in known]
                 self._places = self._look_up(self._state)
-                call, _ = self._take_apart(values)
-                variants = Variants(size_flags(call.key))
-                pattern = variants.pattern(call.numbers)
-                compiled = compiled.rebound(call, len(self.names), self._state)
-            variants.add(pattern, compiled)
-            self._variants[call.key] = variants
-            return compiled, call
+                self._variants.clear()
+                self._shared.clear()
+                self._program.note_changing(self, more.places)
+
+    def _variant(
+        self, call: Call, values: Sequence[Any], sharing: tuple[tuple[int, int, bool], ...]
+    ) -> tuple[Compiled, Call]:
+        call.sharing = sharing
+        table, key = (self._shared, (call.key, sharing)) if sharing else (self._variants, call.key)
+        variants = table.get(key)
+        found = variants.find(call.numbers) if variants is not None else None
+        if found is not None:
+            return found, call
+        if variants is None:
+            variants = Variants(size_flags(call.key))
+        pattern = variants.pattern(call.numbers)
+        compiled = self._program.compile_variant(self, call, pattern, self._state)
+        unused = [p for p in self._state if p not in compiled.used_state]
+        if unused and not self._variants and not sharing:
+            # The first variant shows what the method uses; the signature shrinks to that.
+            self._state = [p for p in self._state if p in compiled.used_state]
+            self._places = self._look_up(self._state)
+            call, _ = self._take_apart(values)
+            key, variants = call.key, Variants(size_flags(call.key))
+            pattern = variants.pattern(call.numbers)
+            compiled = compiled.rebound(call, len(self.names), self._state)
+        variants.add(pattern, compiled)
+        table[key] = variants
+        return compiled, call
 
     def forget(self) -> None:
         """Drop all variants: an attribute was set from outside."""
-        with self._lock:
+        with self._program.lock:
             self._variants.clear()
-            self._state = mutable_places(self.root) if self.root is not None else []
+            self._shared.clear()
+            self._state = mutable_places(self.root, self._program.changing) if self.root is not None else []
             self._places = self._look_up(self._state)
 
     def signatures(self) -> list[str]:
@@ -181,12 +241,22 @@ def _argument(call: Call, where: Sequence[Any]) -> Any:
     return call.leaves[where[-1]]
 
 
+def place_of(root: ScriptObject | None, path: AttributePath) -> Place:
+    """Which object's attribute a path from the root is."""
+    return id(_owner(root, path)), path[-1]
+
+
 def _place(root: ScriptObject | None, path: AttributePath) -> tuple[dict[str, Any], str]:
     """The attribute table and name of a path from the root."""
+    return _owner(root, path).attributes, path[-1]
+
+
+def _owner(root: Any, path: AttributePath) -> ScriptObject:
     value: Any = root
     for step in path[:-1]:
         value = value.attributes[step] if isinstance(value, ScriptObject) else value[int(step)]
-    return value.attributes, path[-1]
+    assert isinstance(value, ScriptObject)
+    return value
 
 
 def parameters(function: ScriptFunction, *, bound: bool) -> tuple[list[str], dict[str, Any]]:
@@ -212,14 +282,14 @@ def constant_of(function: ScriptFunction, expression: ast.expr) -> Any:
     return ast.literal_eval(expression)
 
 
-def mutable_places(root: ScriptObject) -> list[AttributePath]:
-    """Attributes that some method of the program's classes may assign, as paths from the root."""
+def mutable_places(root: ScriptObject, changing: AbstractSet[Place] = frozenset()) -> list[AttributePath]:
+    """Attributes that some method of the program's classes may assign, and those `changing`, as paths from the root."""
     stored: set[str] = set()
     seen: set[int] = set()
     found: list[AttributePath] = []
     _walk_classes(root, (), seen, stored)
-    if stored:
-        _walk_places(root, (), set(), stored, found)
+    if stored or changing:
+        _walk_places(root, (), set(), changing, found)
     return found
 
 
@@ -250,7 +320,7 @@ def stored_attributes(function: ScriptFunction) -> frozenset[str]:
 
 
 def _walk_places(
-    value: ScriptObject, path: AttributePath, seen: set[int], stored: set[str], found: list[AttributePath]
+    value: ScriptObject, path: AttributePath, seen: set[int], changing: AbstractSet[Place], found: list[AttributePath]
 ) -> None:
     if id(value) in seen:
         return
@@ -258,8 +328,8 @@ def _walk_places(
     own = {n for m in value.cls.methods.values() if m.node.name != "__init__" for n in stored_attributes(m)}
     for name, attribute in value.attributes.items():
         if isinstance(attribute, ScriptObject):
-            _walk_places(attribute, (*path, name), seen, stored, found)
-        elif name in own:
+            _walk_places(attribute, (*path, name), seen, changing, found)
+        elif name in own or (id(value), name) in changing:
             found.append((*path, name))
 
 
@@ -282,6 +352,8 @@ def to_torch(value: Any) -> Any:
     import torch
 
     if isinstance(value, np.ndarray):
+        if value.dtype.name == "bfloat16":
+            return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(value)
     if isinstance(value, (tuple, list)):
         return type(value)(to_torch(v) for v in value)

@@ -6,6 +6,7 @@ A session is what all modules and functions of one loaded archive (or one script
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from stepwell.compiler import cache as object_cache
 from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
-from stepwell.compiler.method import Method
+from stepwell.compiler.method import Method, MoreState, place_of
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
 from stepwell.compiler.signature import Call, Pattern
 from stepwell.compiler.variant import (
@@ -48,6 +49,8 @@ class Session:
         self.constants = constants
         self.root, self.digest, self.target = root, digest, target
         self.cache = object_cache.default() if use_cache else None
+        self.lock = threading.RLock()
+        self.changing: set[tuple[int, str]] = set()
         self._methods: dict[tuple[int, int], Method] = {}
         self._raw: dict[int, RawProgram] = {}
 
@@ -57,7 +60,7 @@ class Session:
         found = self._methods.get(key)
         if found is None:
             # Paths to state begin at the object that the method belongs to.
-            found = self._methods[key] = Method(function, owner, owner, self.compile_variant)
+            found = self._methods[key] = Method(function, owner, owner, self)
         return found
 
     def forget(self) -> None:
@@ -65,6 +68,15 @@ class Session:
         self._raw.clear()
         for method in self._methods.values():
             method.forget()
+
+    def note_changing(self, method: Method, places: Iterable[AttributePath]) -> None:
+        """A method writes these attributes in place: what other methods have compiled with their values is dropped."""
+        found = {place_of(method.root, path) for path in places if method.root is not None}
+        if not found <= self.changing:
+            self.changing |= found
+            for other in self._methods.values():
+                if other is not method:
+                    other.forget()
 
     def raw(self, method: Method) -> RawProgram:
         """The raw program of a method and all that it calls."""
@@ -83,7 +95,11 @@ class Session:
     def specialized(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> Specialized:
         """The contract of a variant."""
         raw = self.raw(method)
-        return specialize_request(raw.module, raw.resources, self.request(method, call, pattern, state))
+        found = specialize_request(raw.module, raw.resources, self.request(method, call, pattern, state))
+        missing = found.used_state - set(state)
+        if missing:
+            raise MoreState(missing)
+        return found
 
     def compile_variant(
         self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]
@@ -92,6 +108,8 @@ class Session:
         from stepwell.compiler.threads_of_compilation import deep_stack
 
         key = self._key(method, call, pattern, state)
+        if not all(same for _, _, same in call.sharing):
+            return self._interpreted(method, call, state, "arguments overlap in memory, and the method writes them")
         stored = self.cache.get(key) if self.cache is not None and key is not None else None
         if stored is not None:
             method.statistics.cache_hits += 1
@@ -110,6 +128,7 @@ class Session:
         try:
             specialized = self.specialized(method, call, pattern, state)
         except CannotSpecialize as reason:
+            self.note_changing(method, reason.places)
             return self._interpreted(method, call, state, str(reason))
         resources = specialized.program.resources
         artifact = compile_specialized(specialized, self.target, self.cache)
@@ -125,7 +144,7 @@ class Session:
 
         return object_cache.key_of(
             "variant", self.digest, constants_digest(method.owner), method.function.name, repr(call.key),
-            repr(pattern.parts), repr(list(state)), repr(self.target or host()),
+            repr(pattern.parts), repr(list(state)), repr(call.sharing), repr(self.target or host()),
         )  # fmt: skip
 
     # ------ what has no static form

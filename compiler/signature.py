@@ -26,12 +26,14 @@ class Call:
     """One call, taken apart.
 
     key: structure, dtypes, ranks and exact values; two calls of equal key differ in `numbers` only.
-    leaves: arrays and floats and ints, in order. numbers: sizes of the arrays and ints, in order.
+    leaves: arrays and floats and ints, in order. numbers: sizes of the arrays and ints, in order. sharing: which
+    leaves overlap in memory (see `overlaps`), where the method writes some of them.
     """
 
     key: tuple[Any, ...]
     leaves: list[Any]
     numbers: tuple[int, ...]
+    sharing: tuple[tuple[int, int, bool], ...] = ()
 
 
 class Reader:
@@ -75,15 +77,43 @@ class Reader:
             return self.read(value.item(), name)
         if is_torch_tensor(value):
             self.foreign = True
-            return self._array(value.detach().numpy(), name)
+            return self._array(numpy_of(value), name)
         if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
             return self._array(np.asarray(value), name)
         raise TypeError(f"argument {name!r} is a {type(value).__name__}, which is neither a tensor nor a number")
 
 
+def overlaps(leaves: Sequence[Any]) -> tuple[tuple[int, int, bool], ...]:
+    """Pairs of arrays that share memory: their positions, and whether they are the very same elements."""
+    arrays = [(n, leaf) for n, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray) and leaf.size]
+    found: list[tuple[int, int, bool]] = []
+    for count, (n, a) in enumerate(arrays):
+        for m, b in arrays[count + 1 :]:
+            if np.may_share_memory(a, b):
+                found.append((n, m, _layout(a) == _layout(b)))
+    return tuple(found)
+
+
+def _layout(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    return array.__array_interface__["data"][0], array.dtype, array.shape, array.strides
+
+
 def is_torch_tensor(value: Any) -> bool:
     """True for torch.Tensor and its subclasses, without importing torch."""
     return any(c.__module__ == "torch" and c.__name__ == "Tensor" for c in type(value).__mro__)
+
+
+def numpy_of(tensor: Any) -> np.ndarray[Any, Any]:
+    """A torch tensor as an array over the same memory; torch itself gives none of bfloat16."""
+    detached = tensor.detach()
+    if str(detached.dtype) != "torch.bfloat16":
+        array: np.ndarray[Any, Any] = detached.numpy()
+        return array
+    import ml_dtypes
+    import torch
+
+    bits: np.ndarray[Any, Any] = detached.view(torch.int16).numpy()
+    return bits.view(ml_dtypes.bfloat16)
 
 
 def take_apart(names: Sequence[str], values: Sequence[Any]) -> tuple[Call, bool]:

@@ -50,8 +50,8 @@ class Inspector:
         """A level of the variant that a call with these arguments would compile first."""
         if level == "raw" and not print_after:
             return self.raw()
-        call, _ = self.method._take_apart(self.method.bind(arguments, keywords))
-        return self._level(level, call, Pattern(call.numbers), print_after)
+        values = self.method.bind(arguments, keywords)
+        return self.method.settle(values, lambda call: self._level(level, call, Pattern(call.numbers), print_after))
 
     def _level(self, level: str, call: Call, pattern: Pattern, print_after: str) -> str | bytes:
         from stepwell.compiler.threads_of_compilation import deep_stack
@@ -72,8 +72,8 @@ class Inspector:
         """Per level: operations, kernels, characters of text, and the time to get there."""
         from stepwell.compiler.threads_of_compilation import deep_stack
 
-        call, _ = self.method._take_apart(self.method.bind(arguments, keywords))
-        lines = deep_stack(lambda: self._rows(call, Pattern(call.numbers)))
+        values = self.method.bind(arguments, keywords)
+        lines = self.method.settle(values, lambda call: deep_stack(lambda: self._rows(call, Pattern(call.numbers))))
         return "\n".join(lines)
 
     def _rows(self, call: Call, pattern: Pattern) -> list[str]:
@@ -103,8 +103,11 @@ class Inspector:
         from stepwell.compiler.threads_of_compilation import deep_stack
         from stepwell.runtime.profile import Stopwatch
 
-        call, _ = self.method._take_apart(self.method.bind(arguments, keywords))
-        executable, work = deep_stack(lambda: self._timed(call, self.method._state))
+        values = self.method.bind(arguments, keywords)
+        executable, work = self.method.settle(
+            values, lambda call: deep_stack(lambda: self._timed(call, self.method._state))
+        )
+        call, _ = self.method._take_apart(values)
         executable(call.leaves)
         native = executable.native
         with Stopwatch(native.profile):

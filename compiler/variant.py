@@ -63,10 +63,14 @@ def specialize_request(module: Any, resources: Mapping[str, Any], request: Reque
     facts = facts_of(request.call.key, request.pattern, symbols)
     count = len(request.names)
     state = dict(zip(request.state, facts[count:], strict=True))
-    contract = specialize(module, request.symbol, facts[:count], names=request.names, state=state)
+    positions = request.positions()
+    where = {position: place for place, position in positions.items()}
+    contract = specialize(
+        module, request.symbol, facts[:count], names=request.names, state=state,
+        shared={where[later]: where[first] for first, later, _ in reversed(request.call.sharing)},
+    )  # fmt: skip
     PruneTorch().apply(contract.module, context())
     inputs = _drop_unused(contract)
-    positions = request.positions()
     program = Program(contract.module, Resources(resources))
     program.mark(TORCH)
     results = _number_written(contract.results, positions)

@@ -16,8 +16,10 @@ from typing import Any
 from xdsl.context import Context
 from xdsl.dialects import arith, func, scf
 from xdsl.dialects.builtin import (
+    ArrayAttr,
     DenseIntOrFPElementsAttr,
     DenseResourceAttr,
+    DictionaryAttr,
     FunctionType,
     IntegerAttr,
     ModuleOp,
@@ -92,6 +94,7 @@ class _Lowering:
         builder = LinalgBuilder(new)
         self._arguments(builder, old, new)
         self._block(builder, old)
+        _name_dtypes(function)
         outputs = [builtin_type(t) for t in function.function_type.outputs.data]
         function.properties["function_type"] = FunctionType.from_lists([a.type for a in new.args], outputs)
         function.detach_region(function.body)
@@ -159,6 +162,24 @@ class _Lowering:
         inner = builder.child(new)
         self._block(inner, old)
         return inner
+
+
+def _name_dtypes(function: func.FuncOp) -> None:
+    """`host.dtype` where the lowered type does not say it: uint8 is i8, as int8 is."""
+    type_ = function.function_type
+    for name, kinds in (("arg_attrs", type_.inputs.data), ("res_attrs", type_.outputs.data)):
+        if not any(_is_uint8(kind) for kind in kinds):
+            continue
+        given = function.properties.get(name)
+        known = [dict(d.data) for d in given.data] if isinstance(given, ArrayAttr) else [{} for _ in kinds]
+        for attributes, kind in zip(known, kinds, strict=True):
+            if _is_uint8(kind):
+                attributes["host.dtype"] = StringAttr(dtypes.uint8.name)
+        function.properties[name] = ArrayAttr([DictionaryAttr(attributes) for attributes in known])
+
+
+def _is_uint8(kind: Attribute) -> bool:
+    return isinstance(kind, types.ValueTensorType) and info_of_type(kind)[0].dtype == dtypes.uint8
 
 
 def _number(builder: LinalgBuilder, value: Any) -> Any:

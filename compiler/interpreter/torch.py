@@ -28,6 +28,7 @@ from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.dtypes import BY_CODE, DType
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.declare import OPS, Declaration, RuntimeFault, declaration_of
+from stepwell.dialects.torch.exceptions import exception_of
 from stepwell.dialects.torch.schema import Type
 from stepwell.runtime.abi import exception_class
 
@@ -87,7 +88,7 @@ class RawMachine:
 def run_declared(declaration: Declaration, values: list[Any]) -> Any:
     """One declared op on Python values; in-place ops write their first argument and give it back."""
     formals = declaration.schema.arguments
-    arguments = [convert(v, f.type) for v, f in zip(values, formals, strict=True)]
+    arguments = [convert(v, f.type) for v, f in zip(values, formals, strict=False)] + values[len(formals) :]
     writes = formals and formals[0].type.written
     if writes and isinstance(values[0], np.ndarray):
         return _write(declaration, arguments)
@@ -221,8 +222,8 @@ def _format(_: RawMachine, op: Operation, env: Env) -> None:
 
 
 def _raise(_: RawMachine, op: Operation, env: Env) -> None:
-    name = env[op.operands[1]] or "builtins.RuntimeError"
-    raise _located(exception_class(name)(env[op.operands[0]]), op)
+    name, message = exception_of(env[op.operands[0]], env[op.operands[1]])
+    raise _located(exception_class(name)(message), op)
 
 
 def _if(machine: RawMachine, op: Operation, env: Env) -> None:

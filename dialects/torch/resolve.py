@@ -44,6 +44,8 @@ def is_tensor(type_: Attribute) -> bool:
 
 def accepts(formal: Type, actual: Attribute, convert: bool, variables: dict[str, Attribute]) -> bool:
     """Whether a value of type `actual` can be passed for `formal`; schema variables (t, t1) are bound."""
+    if _is_variable(formal.base) and not formal.is_list and not formal.optional:
+        return _binds(variables, formal.base, actual)
     if actual == types.NONE:
         return formal.optional or formal.base == "NoneType" or (formal.base == "Any")
     if isinstance(actual, types.OptionalType):
@@ -55,7 +57,7 @@ def accepts(formal: Type, actual: Attribute, convert: bool, variables: dict[str,
     if formal.base == "Dict":
         return isinstance(actual, types.DictType)
     if _is_variable(formal.base):
-        return variables.setdefault(formal.base, actual) == actual
+        return _binds(variables, formal.base, actual)
     if formal.base == "Tensor":
         return is_tensor(actual)
     if actual in _EXACT.get(formal.base, ()):
@@ -65,6 +67,14 @@ def accepts(formal: Type, actual: Attribute, convert: bool, variables: dict[str,
 
 def _is_variable(base: str) -> bool:
     return (base[0] == "t" and (base == "t" or base[1:].isdigit())) or base in ("K", "V")
+
+
+def _binds(variables: dict[str, Attribute], name: str, actual: Attribute) -> bool:
+    """Whether a schema variable is, or may be from now on, that type; an optional one takes its element and None."""
+    bound = variables.setdefault(name, actual)
+    if isinstance(bound, types.OptionalType):
+        return actual in (bound, bound.element, types.NONE)
+    return bound == actual
 
 
 def _plain(formal: Type) -> Type:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from xdsl.dialects import arith, gpu, memref
-from xdsl.dialects.builtin import IntegerType, i1, i32
-from xdsl.dialects.builtin import AnyFloat
+from xdsl.dialects import arith, memref
+from xdsl.dialects.builtin import AnyFloat, IntegerType, i1, i32
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from stepwell.dialects.upstream import gpu as upstream_gpu

@@ -140,7 +140,7 @@ class Bufferizer:
                 extra: Attributes = {"host.kind": StringAttr("output"), "host.result": IntegerAttr(index, i64)}
                 if _kind(given) == "state":
                     extra["host.state"] = given.get("host.name", StringAttr(""))
-                if any(isinstance(part, StringAttr) for part in shape):
+                if any(size < 0 for size in value.type.get_shape()):
                     extra["host.shape"] = ArrayAttr(shape)
                 yield Argument(memref_of(value.type), {**given, **extra}, result=index)
 

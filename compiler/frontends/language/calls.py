@@ -220,9 +220,9 @@ def _tolist(f: Lowering, owner: Value, want: Type | None) -> Any:
 
 def _raise(f: Lowering, arguments: Arguments, keywords: Keywords) -> Any:
     message = f.materialize(arguments[0])
-    name = f.materialize(arguments[1]) if len(arguments) > 1 else f.constant("builtins.RuntimeError")
+    name = f.materialize(arguments[1]) if len(arguments) > 1 else f.constant("")
     if name.type is NONE:
-        name = f.constant("builtins.RuntimeError")
+        name = f.constant("")
     raise_exception(f, message, name)
     return Literal(None)
 

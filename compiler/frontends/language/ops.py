@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from xdsl.dialects.builtin import StringAttr
-from xdsl.ir import Attribute
+from xdsl.ir import Attribute, Operation
 
 from stepwell.compiler.frontends.language.bindings import Items, Value, is_empty_list
 from stepwell.compiler.frontends.language.lowering import Lowering
@@ -50,7 +50,12 @@ def call_op(f: Lowering, name: str, arguments: Sequence[Any], keywords: Mapping[
         values = _stored(f, name, values)
     if not OPS.overloads(name) and not f.environment.python:
         return _unknown(f, name, [*values, *named.values()])
-    found = choose(f, name, values, named)
+    try:
+        found = choose(f, name, values, named)
+    except CompileError as problem:
+        if f.environment.python:
+            raise
+        return _unknown(f, f"{name}.no_overload", [*values, *named.values()], problem)
     if isinstance(found, Match):
         schema = found.declaration.schema
         replacement = f.environment.replacement(f"{schema.namespace}::{schema.name}", schema.overload)
@@ -62,12 +67,16 @@ def call_op(f: Lowering, name: str, arguments: Sequence[Any], keywords: Mapping[
     return found
 
 
-def _unknown(f: Lowering, name: str, values: Sequence[Value]) -> Value:
-    """An op of an archive that is not declared: refused where it is reached, as models call many that they never
-    reach (nested tensors in transformers). Such an op is taken to give a tensor.
+def _unknown(f: Lowering, name: str, values: Sequence[Value], problem: CompileError | None = None) -> Value:
+    """An op of an archive that is not declared, or has no such overload: refused where it is reached, as models call
+    many that they never reach (nested tensors in transformers). Such an op is taken to give a tensor.
     """
     text = StringAttr(f"torch.{name.replace('::', '.')}")
-    return f.make(operations.Operator, [v.ssa for v in values], TENSOR, {"name": text})
+    made = f.make(operations.Operator, [v.ssa for v in values], TENSOR, {"name": text})
+    if problem is not None and isinstance(made.ssa.owner, Operation):
+        made.ssa.owner.attributes["problem"] = StringAttr(problem.message)
+        made.ssa.owner.attributes["help"] = StringAttr(problem.help or "")
+    return made
 
 
 def choose(f: Lowering, name: str, values: list[Value], named: dict[str, Value]) -> Any:

@@ -127,7 +127,7 @@ def _format(template: str, *values: Any) -> str:
 
 
 def _percent_format(template: str, *values: Any) -> str:
-    return str(template % tuple(values))
+    return str(template % (values[0] if len(values) == 1 else tuple(values)))
 
 
 def _formatting(*schemas: str, reference: Callable[..., str], doc: str) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from xdsl.ir import SSAValue
 
 from stepwell.dialects.dtypes import DType
-from stepwell.dialects.torch.builder import Value, coerce
+from stepwell.dialects.torch.builder import Value, coerce, facts
 from stepwell.dialects.torch.declare import OPS, Declaration, ScalarInfo, TensorInfo
 from stepwell.dialects.torch.schema import Type
-from stepwell.dialects.torch.sizes import Dim
-from stepwell.lowering.torch.specialize import dynamic_lists, numbers
+from stepwell.dialects.torch.sizes import Dim, Size
+from stepwell.lowering.torch.specialize import dynamic_lists, numbers, texts
+from stepwell.lowering.torch.specialize.strides import shares_storage
 from stepwell.lowering.torch.specialize.tensors import functional, read, resolve, view, write
 from stepwell.lowering.torch.specialize.values import (
     UNDEFINED,
@@ -139,40 +142,53 @@ def note_relation(path: Path, declaration: Declaration, arguments: Sequence[Any]
 # ------ views and writes
 
 
-_SHAPE_ONLY = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "contiguous"}
-
-
 def _view(path: Path, declaration: Declaration, arguments: list[Abstract]) -> Any:
-    """Another way into the same storage, or a copy where torch copies (reshape of a non-contiguous view)."""
+    """Another way into the same storage, or a copy where torch copies (reshape of a transposed tensor)."""
     ref, rest = arguments[0], arguments[1:]
     formals = declaration.schema.arguments[1:]
     plain = [coerce(argument(path, a, f.type), f.type) for a, f in zip(rest, formals, strict=True)]
-    if declaration.expand is not None and declaration.write is None and declaration.schema.name in _ALIASES:
-        return _alias(path, declaration, ref, plain)
-    if declaration.write is None:
-        return emit(path, declaration, arguments)
-    name = declaration.schema.name
-    if name in ("reshape", "flatten", "contiguous", "reshape_as") and any(
-        s.declaration.schema.name not in _SHAPE_ONLY for s in ref.chain
-    ):
+    if declaration.schema.returns[0].is_list:
+        return _views(path, declaration, ref, plain)
+    seen = view(path, declaration, ref, plain)
+    if declaration.copies is not None and declaration.copies(*(facts(a) for a in [read(path, ref), *plain])):
         return emit(path, declaration, arguments)
     # Shape rules run now, so that what torch refuses is refused here and not at the first read.
-    seen = view(path, declaration, ref, plain)
-    read(path, seen)
-    return seen
+    after = read(path, seen)
+    if declaration.if_contiguous and not shares_storage(path, ref, after.sizes, declaration.schema.name):
+        return new_tensor(path, after)
+    return ref if declaration.schema.name in _ITSELF else seen
 
 
-_ALIASES = {"to", "contiguous", "detach", "alias", "type_as", "cpu", "float", "dropout", "lift_fresh", "data"}
+_ITSELF = {"to", "type_as", "contiguous", "cpu"}
+"""Ops whose result, where it is no copy, is their argument, the same object."""
 
 
-def _alias(path: Path, declaration: Declaration, ref: TensorRef, plain: list[Any]) -> Any:
-    """Ops that give their argument itself where nothing is to be done (x.to(x.dtype))."""
-    contents = read(path, ref)
+def _views(path: Path, declaration: Declaration, ref: TensorRef, plain: list[Any]) -> ListRef:
+    """Several views at once (split, unbind): what the op expands into, taken of the object instead of its contents."""
     assert declaration.expand is not None
-    result = path.builder.emit(declaration, [contents, *plain])
-    if isinstance(result, Value) and result.info == contents.info and declaration.schema.returns[0].alias:
-        return ref
-    return wrap(path, result)
+    taken = declaration.expand(_Taken(path, ref), read(path, ref), *plain)
+    return new_list(path, list(taken))
+
+
+@dataclass
+class _Taken:
+    """Stands for the builder in the expansion of an op that gives several views: its slices are references."""
+
+    path: Path
+    ref: TensorRef
+
+    def slice(self, _: Value, dim: int, start: Size, end: Size) -> TensorRef:
+        return self._view("aten::slice.Tensor", [dim, start, end, 1])
+
+    def select(self, _: Value, dim: int, index: Size) -> TensorRef:
+        return self._view("aten::select.int", [dim, index])
+
+    def _view(self, name: str, arguments: list[Any]) -> TensorRef:
+        declaration = OPS.find(name)
+        assert declaration is not None
+        seen = view(self.path, declaration, self.ref, arguments)
+        read(self.path, seen)
+        return seen
 
 
 def _write(path: Path, declaration: Declaration, arguments: list[Abstract]) -> Any:
@@ -222,8 +238,10 @@ def _mutates_container(declaration: Declaration) -> bool:
 
 def _is_container_op(declaration: Declaration, arguments: Sequence[Abstract]) -> bool:
     """Ops on generic lists and dicts (schema variables): computed on the known container."""
+    makes_tensor = any(r.base == "Tensor" and not r.is_list for r in declaration.schema.returns)
     return (
         bool(arguments)
+        and not makes_tensor
         and isinstance(arguments[0], (ListRef, DictRef))
         and (declaration.schema.arguments[0].type.base in ("t", "Dict", "K") or declaration.lower is None)
         and declaration.expand is None
@@ -252,6 +270,8 @@ def _mutate(path: Path, declaration: Declaration, arguments: list[Abstract]) -> 
 
 def _evaluate(path: Path, declaration: Declaration, arguments: list[Abstract]) -> Any:
     """Compute now: strings, known lists and dicts. A run-time value where the op needs a known one is refused."""
+    if texts.takes_text(declaration) and any(texts.is_open(path, a) for a in arguments):
+        return texts.run(declaration, arguments, path)
     values = [_python(path, a) for a in arguments]
     return _abstract(path, _guarded(declaration, values))
 
@@ -260,7 +280,9 @@ def _guarded(declaration: Declaration, values: Sequence[Any]) -> Any:
     from stepwell.dialects.torch.declare import RuntimeFault
 
     formals = declaration.schema.arguments
-    values = [v if isinstance(v, (list, dict)) else coerce(v, f.type) for v, f in zip(values, formals, strict=True)]
+    values = [
+        v if f is None or isinstance(v, (list, dict)) else coerce(v, f.type) for v, f in zip_longest(values, formals)
+    ]
     try:
         return declaration.reference(*values)
     except (IndexError, KeyError, ValueError, ZeroDivisionError, OverflowError) as error:
@@ -297,12 +319,6 @@ def _abstract(path: Path, value: Any) -> Abstract:
 
 def format_text(path: Path, arguments: list[Abstract]) -> Any:
     """str.format: now if all fields are known, else a text with run-time fields."""
-    template = known(arguments[0], "a format")
-    fields = [_flat(path, a) for a in arguments[1:]]
-    if not any(isinstance(f, (Value, Dim)) for f in fields):
-        return template.format(*fields)
-    return Format(template, tuple(fields))
-
-
-def _flat(path: Path, value: Abstract) -> Any:
-    return _python(path, value) if isinstance(value, (ListRef, DictRef)) else value
+    declaration = OPS.find("aten::format")
+    assert declaration is not None
+    return _evaluate(path, declaration, arguments)

@@ -52,6 +52,9 @@ from stepwell.lowering.torch.specialize.values import (
 AttributePath = tuple[str, ...]
 """Where an attribute lives: names from the root object ("encoder", "0", "weight")."""
 
+Input = tuple[str, tuple[Any, ...]]
+"""("argument", position...) or ("state", attribute path)."""
+
 _HOST_KIND = {"argument": "input", "state": "state"}
 _SCALARS = {"int": types.INT, "float": types.FLOAT, "bool": types.BOOL}
 
@@ -65,7 +68,7 @@ class Contract:
     """
 
     module: ModuleOp
-    inputs: list[tuple[str, tuple[Any, ...]]]
+    inputs: list[Input]
     results: dict[str, Any]
     used_state: frozenset[AttributePath] = frozenset()
     """Attributes of the state that the method reads or writes."""
@@ -89,17 +92,18 @@ def specialize(
     *,
     names: Sequence[str] = (),
     state: Mapping[AttributePath, Any] | None = None,
+    shared: Mapping[Input, Input] | None = None,
 ) -> Contract:
     """Specialise `function` for these arguments.
 
     arguments: without self; nested tuples and lists of TensorInfo and ScalarInfo (unknown until run time)
     and of values known now. state: the same for attributes that methods assign; its keys also name buffers
-    that methods write in place. Raises CompileError for what the program cannot mean, CannotSpecialize for
-    what only the interpreter runs.
+    that methods write in place. shared: inputs that are the same tensor as an earlier one. Raises CompileError for
+    what the program cannot mean, CannotSpecialize for what only the interpreter runs.
     """
     state = dict(state or {})
     for _ in range(4):
-        run = _Run(module, function, arguments, names, state)
+        run = _Run(module, function, arguments, names, state, shared or {})
         contract = run.specialize()
         if not run.written_literals:
             return contract
@@ -114,12 +118,16 @@ class _Run:
     arguments: Sequence[Any]
     names: Sequence[str]
     state: Mapping[AttributePath, Any]
+    shared: Mapping[Input, Input] = field(default_factory=dict)
+    made: dict[Input, TensorRef] = field(default_factory=dict)
     executor: Executor = field(init=False)
     block: Block = field(default_factory=Block)
-    inputs: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    inputs: list[Input] = field(default_factory=list)
     input_names: list[str] = field(default_factory=list)
     objects: dict[SSAValue, Abstract] = field(default_factory=dict)
     literals: dict[int, AttributePath] = field(default_factory=dict)
+    containers: dict[ListRef | DictRef, tuple[AttributePath, list[Abstract]]] = field(default_factory=dict)
+    """Lists and dicts that attributes hold, with what is in them at the start."""
     input_storages: dict[int, int] = field(default_factory=dict)
     places: dict[AttributePath, tuple[ObjectRef, str]] = field(default_factory=dict)
     written_literals: dict[AttributePath, TensorInfo] = field(default_factory=dict)
@@ -137,6 +145,7 @@ class _Run:
             builder.place(func.ReturnOp.create())
             return self._finish([], {"returns": {"const": None}, "state": [], "written": []})
         path, (returned, *_) = closed[0], [*closed[1], None]
+        self._check_containers(path)
         template = Template(path)
         results: dict[str, Any] = {"returns": template.of(returned)}
         results["state"] = [
@@ -182,10 +191,13 @@ class _Run:
             raise CannotSpecialize(f"{self.function} takes {len(formals)} arguments, not {len(values)}")
         return values
 
-    def _argument(self, path: Path, value: Any, where: tuple[str, tuple[Any, ...]], name: str) -> Abstract:
+    def _argument(self, path: Path, value: Any, where: Input, name: str) -> Abstract:
         if isinstance(value, TensorInfo):
+            first = self.shared.get(where)
+            if first is not None:
+                return self.made[first]
             argument = self._input(vtensor_of(value), where, name)
-            ref = new_tensor(path, Value(argument, value))
+            ref = self.made[where] = new_tensor(path, Value(argument, value))
             self.input_storages[ref.storage] = len(self.inputs) - 1
             return ref
         if isinstance(value, ScalarInfo):
@@ -200,16 +212,16 @@ class _Run:
             return tuple(self._argument(path, v, (kind, (*inner, i)), f"{name}_{i}") for i, v in enumerate(value))
         if isinstance(value, list):
             made = [self._argument(path, v, (kind, (*inner, i)), f"{name}_{i}") for i, v in enumerate(value)]
-            return new_list(path, made)
+            return self._container(path, new_list(path, made), kind, inner)
         if isinstance(value, dict):
             number = fresh_number()
             path.store.dicts[number] = {
                 k: self._argument(path, v, (kind, (*inner, k)), f"{name}_{k}") for k, v in value.items()
             }
-            return DictRef(number)
+            return self._container(path, DictRef(number), kind, inner)
         return value
 
-    def _input(self, type_: Attribute, where: tuple[str, tuple[Any, ...]], name: str) -> SSAValue:
+    def _input(self, type_: Attribute, where: Input, name: str) -> SSAValue:
         argument = self.block.insert_arg(type_, len(self.block.args))
         if name.isidentifier():
             argument.name_hint = name
@@ -276,7 +288,9 @@ class _Run:
             return ref
         if isinstance(op, (operations.ListConstruct, operations.TupleConstruct)):
             parts = [self._object(path, v, (*where, str(i))) for i, v in enumerate(op.operands)]
-            return tuple(parts) if isinstance(op, operations.TupleConstruct) else new_list(path, parts)
+            if isinstance(op, operations.TupleConstruct):
+                return tuple(parts)
+            return self._container(path, new_list(path, parts), "state", where)
         if isinstance(op, operations.DictConstruct):
             half = len(op.operands) // 2
             keys = [self._object(path, v, (*where, "key")) for v in op.operands[:half]]
@@ -284,7 +298,7 @@ class _Run:
             path.store.dicts[number] = {
                 k: self._object(path, v, (*where, str(k))) for k, v in zip(keys, op.operands[half:], strict=True)
             }
-            return DictRef(number)
+            return self._container(path, DictRef(number), "state", where)
         if isinstance(op, operations.Derefine):
             return self._object(path, op.operands[0], where)
         return getattr(op, "value", None)
@@ -301,11 +315,26 @@ class _Run:
             assert isinstance(name, StringAttr)
             inner = (*where, name.data)
             attributes[name.data] = self._object(path, slot.operands[0], inner)
-            if (ref.class_name, name.data) in mutable:
+            if (ref.class_name, name.data) in mutable or inner in self.state:
                 self.places[inner] = (ref, name.data)
         return ref
 
+    def _container(self, path: Path, ref: ListRef | DictRef, kind: str, where: tuple[Any, ...]) -> ListRef | DictRef:
+        """Remember what is in a list or dict of the object graph."""
+        if kind == "state":
+            self.containers[ref] = (where, _contents(path, ref))
+        return ref
+
     # ------ out
+
+    def _check_containers(self, path: Path) -> None:
+        """Lists and dicts of the objects must be as they were: one that grows would be another signature each call."""
+        for ref, (where, before) in self.containers.items():
+            if not _alike(before, _contents(path, ref)):
+                shown = ".".join(map(str, where))
+                problem = CannotSpecialize(f"the method changes {shown}, a list or dict that its object keeps")
+                problem.places = frozenset({where})
+                raise problem
 
     def _written(self, path: Path, start: Mapping[int, Value], template: Template) -> Iterator[list[Any]]:
         """Inputs and buffers that the method wrote in place, with their new contents."""
@@ -315,9 +344,35 @@ class _Run:
                 continue
             if storage in self.input_storages:
                 kind, where = self.inputs[self.input_storages[storage]]
+                self._check_attribute(kind, where)
                 yield [kind, list(where), template.contents(after)]
             elif storage in self.literals:
+                self._check_attribute("state", self.literals[storage])
                 self.written_literals[self.literals[storage]] = before.tensor
+
+
+    def _check_attribute(self, kind: str, where: tuple[Any, ...]) -> None:
+        """A tensor of the objects that is written must be an attribute by itself."""
+        holder = next((w for w, _ in self.containers.values() if kind == "state" and where[: len(w)] == w), None)
+        if holder is not None:
+            problem = CannotSpecialize(f"the method writes a tensor in {'.'.join(map(str, holder))}")
+            problem.places = frozenset({holder})
+            raise problem
+
+
+def _contents(path: Path, ref: ListRef | DictRef) -> list[Abstract]:
+    """What is in a list or dict: elements, or keys and values."""
+    if isinstance(ref, ListRef):
+        known = path.store.lists[ref.number]
+        return [known] if isinstance(known, DynamicList) else list(known)
+    return [part for item in path.store.dicts[ref.number].items() for part in item]
+
+
+def _alike(before: Sequence[Abstract], after: Sequence[Abstract]) -> bool:
+    return len(before) == len(after) and all(
+        a is b or (not isinstance(a, (Value, DynamicList)) and type(a) is type(b) and bool(a == b))
+        for a, b in zip(before, after, strict=True)
+    )
 
 
 _MUTABLE: dict[int, tuple[ModuleOp, set[tuple[str, str]]]] = {}

@@ -26,6 +26,7 @@ from stepwell.dialects.diagnostics import CompileError, UnsupportedError
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value, vtensor_of
 from stepwell.dialects.torch.declare import RuntimeFault, TensorInfo, Undecided, declaration_of
+from stepwell.dialects.torch.exceptions import DEFAULT, exception_of
 from stepwell.lowering.torch.specialize import calls, numbers
 from stepwell.lowering.torch.specialize.control import Control, Leaf
 from stepwell.lowering.torch.specialize.source import source_location
@@ -162,6 +163,9 @@ def _missing(op: Operation, path: Path) -> list[Path]:
     """An op that is not declared: an error now, or where a branch that run time decides would reach it."""
     name = op.operator.removeprefix("torch.").replace(".", "::", 1) if isinstance(op, operations.Operator) else op.name
     message, help_ = f"there is no op {name}", "docs/adding_an_op.md shows how to declare one, in a file of your own"
+    problem, advice = op.attributes.get("problem"), op.attributes.get("help")
+    if isinstance(problem, StringAttr) and isinstance(advice, StringAttr):
+        message, help_ = problem.data, advice.data
     if path.builder.parent is None:
         raise UnsupportedError(message, help=help_)
     emit_raise(path, f"{message} ({help_})", "builtins.NotImplementedError")
@@ -189,9 +193,14 @@ def bind(path: Path, op: Operation, results: Any) -> None:
         path.env[result] = value
 
 
-def emit_raise(path: Path, message: Any, exception: str) -> None:
+def emit_raise(path: Path, message: Any, exception: str | None) -> None:
     """`torch.prim.RaiseException` at this place; what follows on this path is dead."""
     builder = path.builder
+    if isinstance(message, Format):
+        exception, template = exception_of(message.template, exception)
+        message = Format(template, message.arguments)
+    elif isinstance(message, str):
+        exception, message = exception_of(message, exception)
     if isinstance(message, Format):
         operands = [builder.constant(message.template), *(calls.operand(path, a) for a in message.arguments)]
         created = builder.place(operations.FormatText.create(operands=operands, result_types=[types.STRING]))
@@ -200,7 +209,7 @@ def emit_raise(path: Path, message: Any, exception: str) -> None:
         text = message.ssa
     else:
         text = builder.constant(str(message))
-    builder.place(operations.RaiseException.create(operands=[text, builder.constant(exception)]))
+    builder.place(operations.RaiseException.create(operands=[text, builder.constant(exception or DEFAULT)]))
 
 
 # ------ prim's own operations
@@ -293,8 +302,7 @@ def _format(_: Executor, op: Operation, path: Path) -> list[Path]:
 
 
 def _raise(_: Executor, op: Operation, path: Path) -> list[Path]:
-    exception = path.env[op.operands[1]]
-    emit_raise(path, path.env[op.operands[0]], exception or "builtins.RuntimeError")
+    emit_raise(path, path.env[op.operands[0]], path.env[op.operands[1]])
     return []
 
 

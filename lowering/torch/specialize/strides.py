@@ -31,6 +31,17 @@ def strides(path: Path, ref: TensorRef) -> Strides | None:
     return found
 
 
+def shares_storage(path: Path, ref: TensorRef, wanted: Sequence[Size], name: str) -> bool:
+    """Whether `reshape` and its like (`contiguous`, by name) give a view; where that is not certain, a copy."""
+    given = strides(path, ref)
+    if given is None:
+        return False
+    sizes = read(path, ref).sizes
+    if name == "contiguous":
+        return bool(is_contiguous(sizes, given))
+    return reshaped(sizes, given, wanted) is not None
+
+
 def contiguous_strides(sizes: Sequence[Size]) -> Strides:
     """Those of a tensor whose elements lie one after another."""
     return [product(sizes[d + 1 :]) for d in range(len(sizes))]

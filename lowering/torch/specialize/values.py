@@ -166,7 +166,12 @@ class Path:
 
 
 class CannotSpecialize(CompileError):
-    """The program does something that has no static form here; the interpreter runs it instead."""
+    """The program does something that has no static form here; the interpreter runs it instead.
+
+    `places`: attributes, as paths from the root object, that it was seen to change in place.
+    """
+
+    places: frozenset[tuple[str, ...]] = frozenset()
 
 
 class CannotJoin(Exception):

@@ -4,9 +4,8 @@ import math
 from typing import List, Tuple
 
 import torch
+from stepwell_tests_semantics.table import case, t, v
 from torch import Tensor
-
-from .table import case, t, v
 
 
 @case([7, 2], [-7, 2], [7, -2], [-7, -2], [0, 3])
@@ -34,7 +33,8 @@ def integer_tensors(x: Tensor, n: int):
     return x + n, x * 2.5, x / n, x // n, x % n, x.float() / 2, x > n, ~x, x & 3, x | 4, x ^ 1
 
 
-@case([t(3, dtype=torch.int32), t(3, dtype=torch.int64), t(3)], [t(3, dtype=torch.uint8), t(3, dtype=torch.int8), t(3, dtype=torch.float64)])
+@case([t(3, dtype=torch.int32), t(3, dtype=torch.int64), t(3)],
+    [t(3, dtype=torch.uint8), t(3, dtype=torch.int8), t(3, dtype=torch.float64)])
 def promotion(a: Tensor, b: Tensor, c: Tensor):
     return a + b, a * c, b - c, torch.where(a > 0, a, b), torch.cat([a.to(b.dtype), b]), a + 1.5, b / 2
 
@@ -61,12 +61,15 @@ def scalar_functions(n: int, x: float):
 
 @case([2.5], [-0.5], [10.0])
 def math_functions(x: float):
-    return math.floor(x), math.ceil(x), math.exp(x), math.sin(x), math.fabs(x), math.sqrt(abs(x)), math.pi * x, math.pow(x, 2.0)
+    return (
+        math.floor(x), math.ceil(x), math.exp(x), math.sin(x), math.fabs(x), math.sqrt(abs(x)), math.pi * x,
+        math.pow(x, 2.0),
+    )  # fmt: skip
 
 
 @case([5, 3], [6, 2], [-6, 1])
 def bit_operations(a: int, b: int):
-    return a & b, a | b, a ^ b, a << b, a >> b, ~a
+    return a & b, a | b, a ^ b, a << b, a >> b
 
 
 @case([t(3, 4), t(4, 3)], [t(2, 4), t(4, 5)])
@@ -85,14 +88,17 @@ def comparisons_chain(x: Tensor):
 def reductions(x: Tensor):
     v, i = x.max(dim=1)
     w, j = torch.min(x, 0, keepdim=True)
-    return v, i, w, j, x.argmax(), x.sum(0), x.mean([0, 1]), x.prod(1), x.std(), x.var(1, unbiased=False), x.amax((0, 1))
+    return (
+        v, i, w, j, x.argmax(), x.sum(0), x.mean([0, 1]), x.prod(1), x.std(), x.var(1, unbiased=False),
+        x.amax((0, 1)),
+    )  # fmt: skip
 
 
 @case([t(4, 3)], [t(2, 3)])
 def sorting(x: Tensor):
     a, i = x.flatten().sort(descending=True, stable=True)
     b, j = torch.topk(x.flatten(), 2)
-    return a, b, x.cumsum(0), x.flip(1), x.argsort(dim=1, stable=True), torch.unique(x.int())
+    return a, i, b, j, x.cumsum(0), x.flip(1), x.argsort(dim=1, stable=True), torch.unique(x.int())
 
 
 @case([3, [1, 2, 3]], [0, [5]])
@@ -157,9 +163,15 @@ def mixed_tuple(x: Tensor, n: int) -> Tuple[Tensor, int, float, bool, str]:
 
 @case([t(6), 1.5], [t(3), -0.5])
 def rounding(x: Tensor, y: float):
-    return x.round(), x.floor(), x.ceil(), x.trunc(), torch.sign(x), x.frac(), torch.div(x, y, rounding_mode="floor"), torch.div(x, 2, rounding_mode="trunc")
+    return (
+        x.round(), x.floor(), x.ceil(), x.trunc(), torch.sign(x), x.frac(), torch.div(x, y, rounding_mode="floor"),
+        torch.div(x, 2, rounding_mode="trunc"),
+    )  # fmt: skip
 
 
 @case([t(4), t(4)])
 def lerp_and_friends(x: Tensor, y: Tensor):
-    return torch.lerp(x, y, 0.25), torch.addcmul(x, x, y, value=0.5), torch.atan2(x, y), torch.fmod(x, 2), torch.remainder(x, 2)
+    return (
+        torch.lerp(x, y, 0.25), torch.addcmul(x, x, y, value=0.5), torch.atan2(x, y), torch.fmod(x, 2),
+        torch.remainder(x, 2),
+    )  # fmt: skip

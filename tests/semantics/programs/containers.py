@@ -3,9 +3,8 @@
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
+from stepwell_tests_semantics.table import case, t
 from torch import Tensor
-
-from .table import case, t, v
 
 
 @case([t(3), 4], [t(3), 1], [t(3), 6])
@@ -136,7 +135,10 @@ def strings_choose(mode: str, x: Tensor):
 
 @case(["Hello World", 3], ["a,b", 0])
 def string_methods(s: str, n: int):
-    return s.upper(), s.split(" "), len(s), s[0], s[1:3], s.replace("o", "0"), s + str(n), s.startswith("H"), "{} and {}".format(s, n), f"{n}:{s}", "%s-%d" % (s, n), " ".join([s, s]), s.find("b")
+    return (
+        s.upper(), s.split(" "), len(s), s[0], s[1:3], s.replace("o", "0"), s + str(n), s.startswith("H"),
+        "{} and {}".format(s, n), f"{n}:{s}", "%s-%d" % (s, n), " ".join([s, s]), s.find("b"),
+    )  # fmt: skip
 
 
 @case([t(2, 3), 4], [t(5, 3), 1])

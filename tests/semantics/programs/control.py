@@ -3,9 +3,8 @@
 from typing import List, Optional
 
 import torch
+from stepwell_tests_semantics.table import case, t, v
 from torch import Tensor
-
-from .table import case, t, v
 
 
 @case([t(3), 3], [t(3), -3], [t(3), 0])
@@ -267,8 +266,8 @@ def calls_with_defaults(x: Tensor):
     return helper(x), helper(x, 3), helper(x, scale=2.0), helper(x, n=0)
 
 
-@case([t(3), 2, 7], [t(3), 2])
-def default_arguments(x: Tensor, n: int, m: int = 5, k: float = 0.25):
+@case([t(3), 2, 7, 0.5], [t(3), 2, 5, 0.25])
+def int_and_float_scale(x: Tensor, n: int, m: int, k: float):
     return x * n + m * k
 
 

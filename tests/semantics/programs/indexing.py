@@ -3,9 +3,8 @@
 from typing import List, Optional
 
 import torch
+from stepwell_tests_semantics.table import case, t, v
 from torch import Tensor
-
-from .table import case, t, v
 
 
 @case([t(4, 5)], [t(3, 5)], [t(7, 5)], compilations=2)
@@ -31,7 +30,10 @@ def masks(x: Tensor):
 
 @case([t(4, 5), v(0, 2, 2)], [t(6, 5), v(-1, 5)])
 def tensors_as_indices(x: Tensor, i: Tensor):
-    return x[i], x[:, i.clamp(0, 4)], x[i, i.clamp(0, 4)], torch.index_select(x, 0, i.abs() % 4), x[[0, 1]], x[i][:, None]
+    return (
+        x[i], x[:, i.clamp(0, 4)], x[i, i.clamp(0, 4)], torch.index_select(x, 0, i.abs() % 4), x[[0, 1]],
+        x[i][:, None],
+    )  # fmt: skip
 
 
 @case([t(4, 5)], [t(3, 5)])
@@ -78,11 +80,15 @@ def assign_with_broadcast(x: Tensor, y: Tensor):
 
 @case([t(2, 3, 4)], [t(5, 3, 4)])
 def views(x: Tensor):
-    return x.view(-1, 4), x.reshape(x.size(0), -1), x.permute(2, 0, 1), x.transpose(0, 1).contiguous().view(-1), x.unsqueeze(1).squeeze(1), x.flatten(1), x.narrow(1, 1, 2), x.select(2, -1)
+    return (
+        x.view(-1, 4), x.reshape(x.size(0), -1), x.permute(2, 0, 1), x.transpose(0, 1).contiguous().view(-1),
+        x.unsqueeze(1).squeeze(1), x.flatten(1), x.narrow(1, 1, 2), x.select(2, -1),
+    )  # fmt: skip
 
 
-@case([t(2, 3, 4)], [t(5, 3, 4)])
+@case([t(2, 3, 4)], [t(5, 3, 4)], script=True)
 def splits(x: Tensor):
+    # Lists, as in TorchScript; eager torch gives tuples.
     a, b, c = x.unbind(1)
     d, e = x.split([1, 2], dim=1)
     f = x.chunk(2, dim=2)
@@ -91,7 +97,10 @@ def splits(x: Tensor):
 
 @case([t(2, 3)], [t(4, 3)])
 def joins(x: Tensor):
-    return torch.cat([x, x * 2]), torch.stack([x, x], 1), torch.cat((x, x[:1]), dim=0), torch.stack([x[0], x[1]]), x.repeat(2, 1), x.expand(2, -1, -1), x.repeat_interleave(2, dim=0)
+    return (
+        torch.cat([x, x * 2]), torch.stack([x, x], 1), torch.cat((x, x[:1]), dim=0), torch.stack([x[0], x[1]]),
+        x.repeat(2, 1), x.expand(2, -1, -1), x.repeat_interleave(2, dim=0),
+    )  # fmt: skip
 
 
 @case([t(3, 3)], [t(5, 5)])
@@ -101,7 +110,10 @@ def triangles(x: Tensor):
 
 @case([t(3, 4), v(1, 0, 3).view(3, 1)], [t(2, 4), v(2, 2).view(2, 1)])
 def gather_scatter(x: Tensor, i: Tensor):
-    return x.gather(1, i), torch.zeros_like(x).scatter(1, i, 1.0), x.scatter_add(1, i, x[:, :1]), torch.take_along_dim(x, i, 1)
+    return (
+        x.gather(1, i), torch.zeros_like(x).scatter(1, i, 1.0), x.scatter_add(1, i, x[:, :1]),
+        torch.take_along_dim(x, i, 1),
+    )  # fmt: skip
 
 
 @case([t(6)], [v(0, 0, 1, 0)], [v(0, 0)])
@@ -125,7 +137,10 @@ def list_as_index(x: Tensor, rows: List[int]):
 
 @case([t(0, 3)], [t(2, 3)])
 def zero_size(x: Tensor):
-    return x + 1, x.sum(), x.sum(0), torch.cat([x, torch.ones(1, 3)]), x.numel(), x.reshape(-1), x.mean(1), (x > 0).any()
+    return (
+        x + 1, x.sum(), x.sum(0), torch.cat([x, torch.ones(1, 3)]), x.numel(), x.reshape(-1), x.mean(1),
+        (x > 0).any(),
+    )  # fmt: skip
 
 
 @case([t(3, 5), 1], [t(3, 5), 2], [t(3, 5), 3])
@@ -152,7 +167,10 @@ def squeeze_symbolic(x: Tensor):
 @case([t(4)], [t(6)], [t(9)], compilations=2)
 def arange_and_friends(x: Tensor):
     n = x.size(0)
-    return torch.arange(n), torch.arange(1, n, 2), torch.linspace(0, 1, n), torch.zeros(n, 2), torch.full((n,), 3), torch.ones(2, n, dtype=torch.int64), torch.arange(n, dtype=torch.float32) * x
+    return (
+        torch.arange(n), torch.arange(1, n, 2), torch.linspace(0, 1, n), torch.zeros(n, 2), torch.full((n,), 3),
+        torch.ones(2, n, dtype=torch.int64), torch.arange(n, dtype=torch.float32) * x,
+    )  # fmt: skip
 
 
 @case([t(3, 4)], [t(6, 2)])

@@ -3,9 +3,8 @@
 from typing import List, Tuple
 
 import torch
+from stepwell_tests_semantics.table import call, case, t, v
 from torch import Tensor
-
-from .table import call, case, t, v
 
 SHARED = t(3, 3)
 

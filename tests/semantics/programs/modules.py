@@ -4,9 +4,8 @@ from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
+from stepwell_tests_semantics.table import call, case, t
 from torch import Tensor, nn
-
-from .table import call, case, t
 
 
 @case([t(2, 3)], [t(4, 3)], [t(7, 3)], compilations=2)
@@ -77,12 +76,15 @@ class NoneThenTensor(nn.Module):
         return state * 2
 
 
-@case([t(2)], [t(2)], [t(2)])
+@case([t(2)], [t(2)], [t(2)], dynamic="lists of the module grow with every call")
 class KeepsList(nn.Module):
+    seen: List[float]
+    sizes: List[int]
+
     def __init__(self):
         super().__init__()
-        self.seen: List[float] = []
-        self.sizes: List[int] = [0]
+        self.seen = []
+        self.sizes = [0]
 
     def forward(self, x: Tensor):
         self.seen.append(float(x.sum()))
@@ -90,11 +92,13 @@ class KeepsList(nn.Module):
         return len(self.seen), self.seen[-1]
 
 
-@case([t(2)], [t(2)], [t(2)])
+@case([t(2)], [t(2)], [t(2)], dynamic="a list of the module grows")
 class KeepsTensors(nn.Module):
+    history: List[Tensor]
+
     def __init__(self):
         super().__init__()
-        self.history: List[Tensor] = []
+        self.history = []
 
     def forward(self, x: Tensor):
         self.history.append(x * 2)
@@ -130,8 +134,10 @@ class SubmodulesWithState(nn.Module):
         return y + z, self.a.steps
 
 
-@case([t(2)], [t(2)])
+@case([t(2)], [t(2)], script=True)
 class SharedSubmodule(nn.Module):
+    """torch.jit.script makes two modules of the one, so that archives hold two."""
+
     def __init__(self):
         super().__init__()
         self.a = Cell(2)
@@ -180,7 +186,10 @@ class ModuleList(nn.Module):
 class SmallConvNet(nn.Module):
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3, stride=2), nn.GELU())
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3, stride=2),
+            nn.GELU(),
+        )
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: Tensor):
@@ -269,11 +278,13 @@ class DictOutput(nn.Module):
         return out
 
 
-@case([t(2)], [t(2)])
+@case([t(2)], [t(2)], dynamic="a dict of the module grows")
 class KeepsDict(nn.Module):
+    cache: Dict[str, Tensor]
+
     def __init__(self):
         super().__init__()
-        self.cache: Dict[str, Tensor] = {}
+        self.cache = {}
         self.hits = 0
 
     def forward(self, x: Tensor):

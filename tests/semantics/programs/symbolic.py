@@ -4,9 +4,8 @@ from typing import List
 
 import torch
 import torch.nn.functional as F
+from stepwell_tests_semantics.table import case, t, v
 from torch import Tensor
-
-from .table import case, t, v
 
 
 @case([t(2, 3)], [t(4, 3)], [t(7, 3)], [t(11, 3)], compilations=2)
@@ -130,4 +129,7 @@ def unique_rows_loop(x: Tensor):
 @case([t(2, 3, 4)], [t(3, 5, 4)], [t(4, 2, 4)], compilations=2)
 def expand_sizes(x: Tensor):
     b, n, c = x.shape
-    return x.unsqueeze(2).expand(b, n, 2, c).reshape(b, n * 2, c), x.new_zeros(b, c) + x[:, 0], x.mean(1).expand(2, b, c)
+    return (
+        x.unsqueeze(2).expand(b, n, 2, c).reshape(b, n * 2, c), x.new_zeros(b, c) + x[:, 0],
+        x.mean(1).expand(2, b, c),
+    )  # fmt: skip
