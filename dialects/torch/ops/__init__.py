@@ -7,7 +7,7 @@ from importlib import import_module
 FAMILIES: tuple[str, ...] = (
     "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "views", "slicing",
     "joining", "padding", "reductions", "statistics", "linear", "convolution", "pooling", "normalization", "indexing",
-    "scattering", "resampling",
+    "scattering", "resampling", "reparametrization",
     "recurrent", "attention",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Images at other sizes: nearest and (bi)linear upsampling, grid sampling, windows as columns.
+"""Images at other sizes: nearest, (bi)linear and bicubic upsampling, grid sampling, windows as columns.
 
 Every element of the result computes where it comes from, as torch does: positions in float32 from the scale, which
 is 1 / scale_factor where one was given and input / output size where not.
@@ -102,6 +102,17 @@ class _Axis:
         source = (position * Scalar(self.scale.value, dtypes.float32, at)).math("floor").cast(dtypes.int64)
         return source.minimum(Scalar(self.last.value, dtypes.int64, at))
 
+    def cubic(self, place: Scalar) -> tuple[list[Scalar], list[Scalar]]:
+        """Four neighbours (the image's edge repeated) and their weights."""
+        at = place.at
+        scale, last = Scalar(self.scale.value, dtypes.float32, at), Scalar(self.last.value, dtypes.int64, at)
+        position = place.cast(dtypes.float32)
+        source = position * scale if self.corners else (position + 0.5) * scale - 0.5
+        first = source.math("floor")
+        start = first.cast(dtypes.int64)
+        taken = [(start + offset).maximum(0).minimum(last) for offset in (-1, 0, 1, 2)]
+        return taken, _cubic_weights(source - first)
+
     def linear(self, place: Scalar) -> tuple[Scalar, Scalar, Scalar]:
         at = place.at
         scale, last = Scalar(self.scale.value, dtypes.float32, at), Scalar(self.last.value, dtypes.int64, at)
@@ -162,6 +173,56 @@ def _linear_lower(b: LinalgBuilder, x: Tensor, sizes: Sequence[Size], factors: F
     return b.pointwise(body, [], [*x.sizes[:2], *sizes], x.dtype)
 
 
+# ------ bicubic: convolution with Keys' kernel, a = -0.75 (Keys, "Cubic convolution interpolation", 1981)
+
+
+def _cubic_weights(t: Any) -> list[Any]:
+    """Weights of the neighbours at -1, 0, 1, 2, for a position t in 0..1 after the second one."""
+
+    def near(d: Any) -> Any:
+        return (d * 1.25 - 2.25) * d * d + 1.0
+
+    def far(d: Any) -> Any:
+        return ((d * -0.75 + 3.75) * d - 6.0) * d + 3.0
+
+    return [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
+
+
+def _cubic_reference(x: Array, sizes: Sequence[int], factors: Floats, corners: bool) -> Array:
+    y = x.astype(np.float64)
+    for d, (out, factor) in enumerate(zip(sizes, factors, strict=True)):
+        size, place = x.shape[d + 2], np.arange(out, dtype=np.float32)
+        scale = _scale(None, size, out, factor, corners)
+        source = place * scale if corners else (place + np.float32(0.5)) * scale - np.float32(0.5)
+        first = np.floor(source)
+        weights = _cubic_weights((source - first).astype(np.float64))
+        taken = [np.clip(first.astype(np.int64) + offset, 0, size - 1) for offset in (-1, 0, 1, 2)]
+        shape = [-1 if n == d + 2 else 1 for n in range(x.ndim)]
+        y = sum(np.take(y, i, d + 2) * w.reshape(shape) for i, w in zip(taken, weights, strict=True))
+    return as_dtype(y, facts(x).dtype)
+
+
+def _cubic_lower(b: LinalgBuilder, x: Tensor, sizes: Sequence[Size], factors: Floats, corners: bool) -> Tensor:
+    inner = compute_dtype(x.dtype)
+    for d, (out, factor) in enumerate(zip(sizes, factors, strict=True)):
+        axis = _Axis(b, x.sizes[d + 2], out, factor, corners)
+
+        def body(at: Any, _: list[Scalar], d: int = d + 2, axis: _Axis = axis, x: Tensor = x) -> Scalar:
+            place = [at.position(n) for n in range(len(x.sizes))]
+            taken, weights = axis.cubic(place[d])
+            parts = [
+                at.gather(x, [*place[:d], i, *place[d + 1 :]]).cast(inner) * w.cast(inner)
+                for i, w in zip(taken, weights, strict=True)
+            ]
+            total: Scalar = parts[0] + parts[1] + parts[2] + parts[3]
+            return total
+
+        shape = [*x.sizes]
+        shape[d + 2] = out
+        x = b.pointwise(body, [], shape, x.dtype)
+    return x
+
+
 # ------ declarations: by sizes and scales, or (.vec) by sizes or factors
 
 _SCALES = {1: "float? scales=None", 2: "float? scales_h=None, float? scales_w=None",
@@ -210,6 +271,7 @@ for _rank in (1, 2, 3):
     _upsampling(f"_upsample_nearest_exact{_rank}d", _rank, False, _nearest_reference, _nearest_lower, True)
 _upsampling("upsample_linear1d", 1, True, _linear_reference, _linear_lower, None)
 _upsampling("upsample_bilinear2d", 2, True, _linear_reference, _linear_lower, None)
+_upsampling("upsample_bicubic2d", 2, True, _cubic_reference, _cubic_lower, None)
 _upsampling("upsample_trilinear3d", 3, True, _linear_reference, _linear_lower, None)
 
 
