@@ -364,46 +364,70 @@ def _flat(pads: list[tuple[int, int]]) -> list[int]:
     return [w for pair in reversed(pads) for w in pair]
 
 
-def _named(rank: int) -> None:
-    def widened(x: TensorInfo, pads: list[tuple[int, int]]) -> TensorInfo:
-        lead = x.rank - rank
-        return x.with_sizes([*x.sizes[:lead], *(s + p + q for s, (p, q) in zip(x.sizes[lead:], pads, strict=True))])
+def _widened(x: TensorInfo, pads: list[tuple[int, int]]) -> TensorInfo:
+    lead = x.rank - len(pads)
+    return x.with_sizes([*x.sizes[:lead], *(s + p + q for s, (p, q) in zip(x.sizes[lead:], pads, strict=True))])
 
-    def arguments(stride: Ints, dilation: Ints, groups: int) -> tuple[Any, ...]:
-        return (stride, [0] * rank, dilation, False, [0] * rank, groups)
 
-    def infer(x: TensorInfo, weight: TensorInfo, bias: Any, stride: Ints, padding: str, dilation: Ints, groups: int) -> TensorInfo:
-        wide = widened(x, _named_pads(weight, stride, padding, dilation))
-        if x.rank == rank + 1:
-            result = Convolution.infer(wide.with_sizes([1, *wide.sizes]), weight, bias, *arguments(stride, dilation, groups))
-            return result.with_sizes(result.sizes[1:])
-        return Convolution.infer(wide, weight, bias, *arguments(stride, dilation, groups))
+def _named_infer(
+    x: TensorInfo, weight: TensorInfo, bias: Any, stride: Ints, padding: str, dilation: Ints, groups: int
+) -> TensorInfo:
+    pads = _named_pads(weight, stride, padding, dilation)
+    wide, rest = _widened(x, pads), _unpadded(len(pads), stride, dilation, groups)
+    if x.rank == len(pads) + 1:
+        result = Convolution.infer(wide.with_sizes([1, *wide.sizes]), weight, bias, *rest)
+        return result.with_sizes(result.sizes[1:])
+    return Convolution.infer(wide, weight, bias, *rest)
 
-    def reference(x: Array, weight: Array, bias: Any, stride: Ints, padding: str, dilation: Ints, groups: int) -> Array:
-        pads = _named_pads(weight, stride, padding, dilation)
-        wide = np.pad(x, [(0, 0)] * (x.ndim - rank) + pads)
-        batched = wide[None] if x.ndim == rank + 1 else wide
-        result = numpy_convolution(batched, weight, bias, *arguments(stride, dilation, groups))
-        return result[0] if x.ndim == rank + 1 else result
 
-    def expand(b: TorchBuilder, x: Value, weight: Value, bias: Any, stride: Ints, padding: str, dilation: Ints, groups: int) -> Value:
-        pads = _named_pads(weight, stride, padding, dilation)
-        if all(p == q for p, q in pads):
-            return b.call(f"aten::conv{rank}d", x, weight, bias, stride, [p for p, _ in pads], dilation, groups)  # type: ignore[no-any-return]
-        wide = b.constant_pad_nd(x, _flat(pads))
-        return b.call(f"aten::conv{rank}d", wide, weight, bias, stride, [0] * rank, dilation, groups)  # type: ignore[no-any-return]
+def _unpadded(rank: int, stride: Ints, dilation: Ints, groups: int) -> tuple[Any, ...]:
+    """The arguments of aten::convolution after its bias."""
+    return (each(stride, rank), [0] * rank, each(dilation, rank), False, [0] * rank, groups)
 
-    n, one = f"[{rank}]", _ONES[rank]
+
+def _named_reference(
+    x: Array, weight: Array, bias: Any, stride: Ints, padding: str, dilation: Ints, groups: int
+) -> Array:
+    pads = _named_pads(weight, stride, padding, dilation)
+    wide, rest = np.pad(x, [(0, 0)] * (x.ndim - len(pads)) + pads), _unpadded(len(pads), stride, dilation, groups)
+    if x.ndim == len(pads) + 1:
+        return numpy_convolution(wide[None], weight, bias, *rest)[0]
+    return numpy_convolution(wide, weight, bias, *rest)
+
+
+def _named_expand(
+    b: TorchBuilder, x: Value, weight: Value, bias: Any, stride: Ints, padding: str, dilation: Ints, groups: int
+) -> Value:
+    pads = _named_pads(weight, stride, padding, dilation)
+    name, before = f"aten::conv{len(pads)}d", [p for p, _ in pads]
+    if any(p != q for p, q in pads):
+        x, before = b.constant_pad_nd(x, _flat(pads)), [0] * len(pads)
+    result: Value = b.call(name, x, weight, bias, stride, before, dilation, groups)
+    return result
+
+
+def _named(schema: str, rank: int) -> None:
+    """Declare a convolution whose padding is a name."""
+    weight = (3, 4, *(3, 2, 2)[:rank])
     declare(
-        f'aten::conv{rank}d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt{n} stride={one}, str padding="valid", SymInt{n} dilation={one}, SymInt groups=1) -> Tensor',  # noqa: E501
-        infer=infer, reference=reference, expand=expand, doc="Padded so that the sizes stay (same), or not at all (valid).",
-        source=f"{__name__} (aten::conv{rank}d.padding)", tolerance=2e-5,
+        f"aten::{schema}) -> Tensor", infer=_named_infer, reference=_named_reference, expand=_named_expand,
+        doc="Padded so that the sizes stay (same), or not at all (valid).", tolerance=2e-5,
+        source=f"{__name__} (aten::{schema.partition('(')[0]})",
         samples=lambda: [
-            sample(normal(2, 4, *_IMAGE[rank]), normal(3, 4, *(3, 2, 2)[:rank]), normal(3), [1] * rank, "same"),
-            sample(normal(4, *_IMAGE[rank]), normal(3, 4, *(3, 2, 2)[:rank]), None, [2] * rank, "valid"),
+            sample(normal(2, 4, *_IMAGE[rank]), normal(*weight), normal(3), [1] * rank, "same", [1] * rank, 1),
+            sample(normal(4, *_IMAGE[rank]), normal(*weight), None, [2] * rank, "valid", [1] * rank, 1),
         ],
     )  # fmt: skip
 
 
 for _rank in (1, 2, 3):
-    _named(_rank)
+    _named(
+        f'conv{_rank}d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[{_rank}] stride={_ONES[_rank]}, '
+        f'str padding="valid", SymInt[{_rank}] dilation={_ONES[_rank]}, SymInt groups=1',
+        _rank,
+    )
+_named(
+    "_convolution_mode(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, str padding, SymInt[] dilation, "
+    "SymInt groups",
+    2,
+)
