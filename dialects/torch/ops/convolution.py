@@ -391,7 +391,7 @@ def _named_reference(
     pads = _named_pads(weight, stride, padding, dilation)
     wide, rest = np.pad(x, [(0, 0)] * (x.ndim - len(pads)) + pads), _unpadded(len(pads), stride, dilation, groups)
     if x.ndim == len(pads) + 1:
-        return numpy_convolution(wide[None], weight, bias, *rest)[0]
+        return np.asarray(numpy_convolution(wide[None], weight, bias, *rest)[0])
     return numpy_convolution(wide, weight, bias, *rest)
 
 
@@ -406,8 +406,8 @@ def _named_expand(
     return result
 
 
-def _named(schema: str, rank: int) -> None:
-    """Declare a convolution whose padding is a name."""
+def _named(schema: str, rank: int, *lead: int) -> None:
+    """Declare a convolution whose padding is a name; `lead` is the batch size where torch demands one."""
     weight = (3, 4, *(3, 2, 2)[:rank])
     declare(
         f"aten::{schema}) -> Tensor", infer=_named_infer, reference=_named_reference, expand=_named_expand,
@@ -415,7 +415,7 @@ def _named(schema: str, rank: int) -> None:
         source=f"{__name__} (aten::{schema.partition('(')[0]})",
         samples=lambda: [
             sample(normal(2, 4, *_IMAGE[rank]), normal(*weight), normal(3), [1] * rank, "same", [1] * rank, 1),
-            sample(normal(4, *_IMAGE[rank]), normal(*weight), None, [2] * rank, "valid", [1] * rank, 1),
+            sample(normal(*lead, 4, *_IMAGE[rank]), normal(*weight), None, [2] * rank, "valid", [1] * rank, 1),
         ],
     )  # fmt: skip
 
@@ -430,4 +430,5 @@ _named(
     "_convolution_mode(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, str padding, SymInt[] dilation, "
     "SymInt groups",
     2,
+    1,
 )
