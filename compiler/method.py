@@ -14,7 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from stepwell.compiler.arguments import Conversion, Parameters
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
+from stepwell.compiler.results import Outward
 from stepwell.compiler.signature import Call, Pattern, Variants, describe, overlaps, size_flags, take_apart
 
 AttributePath = tuple[str, ...]
@@ -91,7 +93,10 @@ class Method:
         self.function, self.owner, self.root = function, owner, root
         self.statistics = Statistics()
         self._program = program
-        self.names, self._defaults = parameters(function, bound=owner is not None)
+        self.parameters = Parameters(function, bound=owner is not None)
+        self.names = self.parameters.names
+        self.outward: Outward | None = None
+        """What makes of a result what users hold, where that differs; known once a variant has been made."""
         self._state = mutable_places(root, program.changing) if root is not None else []
         self._places = self._look_up(self._state)
         self._variants: dict[tuple[Any, ...], Variants] = {}
@@ -100,11 +105,14 @@ class Method:
         self.last: Compiled | None = None
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        values = self.bind(arguments, keywords)
+        values = self.parameters.bind(arguments, keywords)
         call, foreign = self._take_apart(values)
         variants = self._variants.get(call.key)
         compiled = variants.find(call.numbers) if variants is not None else None
+        conversion: Conversion | None = None
         if compiled is None:
+            conversion = Conversion(self.function.environment)
+            values = self.parameters.convert(values, conversion)
             compiled, call = self._make(call, values)
         results = compiled.results
         if results["written"] and (sharing := overlaps(call.leaves)):
@@ -114,7 +122,11 @@ class Method:
         leaves = compiled(call.leaves)
         if results["state"] or results["written"]:
             self._store(results, leaves, call)
+            if conversion is not None:
+                conversion.write_back()
         returned = rebuild(results["returns"], leaves)
+        if self.outward is not None:
+            returned = self.outward(returned)
         return to_torch(returned) if foreign else returned
 
     def prepare(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -128,31 +140,15 @@ class Method:
     # ------ arguments
 
     def bind(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
-        """Arguments in order with defaults. TypeError in Python's words."""
-        name = self.function.node.name
-        if len(arguments) > len(self.names):
-            raise TypeError(f"{name}() takes {len(self.names)} arguments but {len(arguments)} were given")
-        values = list(arguments)
-        rest = dict(keywords)
-        for parameter in self.names[: len(arguments)]:
-            if parameter in rest:
-                raise TypeError(f"{name}() got multiple values for argument {parameter!r}")
-        for parameter in self.names[len(arguments) :]:
-            if parameter in rest:
-                values.append(rest.pop(parameter))
-            elif parameter in self._defaults:
-                values.append(self._defaults[parameter])
-            else:
-                raise TypeError(f"{name}() is missing the argument {parameter!r}")
-        if rest:
-            raise TypeError(f"{name}() got an unexpected argument {next(iter(rest))!r}")
-        return values
+        """Arguments in order, with defaults, as the program takes them. Raises ArgumentError."""
+        return self.parameters.convert(
+            self.parameters.bind(arguments, keywords), Conversion(self.function.environment)
+        )
 
     def _take_apart(self, values: Sequence[Any]) -> tuple[Call, bool]:
         if not self._state:
-            return take_apart(self.names, values)
-        state = [attributes[name] for attributes, name in self._places]
-        return take_apart([*self.names, *(".".join(p) for p in self._state)], [*values, *state])
+            return take_apart(values)
+        return take_apart([*values, *(attributes[name] for attributes, name in self._places)])
 
     def _look_up(self, places: Sequence[AttributePath]) -> list[tuple[dict[str, Any], str]]:
         return [_place(self.root, path) for path in places]
@@ -259,29 +255,6 @@ def _owner(root: Any, path: AttributePath) -> ScriptObject:
     return value
 
 
-def parameters(function: ScriptFunction, *, bound: bool) -> tuple[list[str], dict[str, Any]]:
-    """Names of the parameters (without self where bound) and their default values."""
-    arguments = function.node.args
-    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-    defaults = {n: v for n, v in function.defaults.items() if not isinstance(v, ast.expr)}
-    for name, value in function.defaults.items():
-        if isinstance(value, ast.expr):
-            defaults[name] = constant_of(function, value)
-    return (names[1:] if bound and not function.is_static else names), defaults
-
-
-def constant_of(function: ScriptFunction, expression: ast.expr) -> Any:
-    """The value of a default that is written as an expression: literals and CONSTANTS.cN."""
-    if isinstance(expression, ast.Attribute) and isinstance(expression.value, ast.Name):
-        found = function.environment.lookup(expression.value.id)
-        inner = function.environment.attribute(getattr(found, "path", expression.value.id), expression.attr)
-        return getattr(inner, "value", inner)
-    if isinstance(expression, ast.Name):
-        found = function.environment.lookup(expression.id)
-        return getattr(found, "value", found)
-    return ast.literal_eval(expression)
-
-
 def mutable_places(root: ScriptObject, changing: AbstractSet[Place] = frozenset()) -> list[AttributePath]:
     """Attributes that some method of the program's classes may assign, and those `changing`, as paths from the root."""
     stored: set[str] = set()
@@ -355,6 +328,8 @@ def to_torch(value: Any) -> Any:
         if value.dtype.name == "bfloat16":
             return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(to_torch(v) for v in value))
     if isinstance(value, (tuple, list)):
         return type(value)(to_torch(v) for v in value)
     if isinstance(value, dict):

@@ -90,6 +90,8 @@ class ScriptClass:
     parameters: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
     location: Location | None = None
+    python: type | None = None
+    """The Python class of a named tuple or enum, which is what users give and get."""
     remembered: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What the front end has found out about the class."""
 

@@ -16,6 +16,7 @@ from stepwell.compiler import cache as object_cache
 from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
 from stepwell.compiler.method import Method, MoreState, place_of
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
+from stepwell.compiler.results import Outward, outward
 from stepwell.compiler.signature import Call, Pattern
 from stepwell.compiler.variant import (
     Request,
@@ -107,6 +108,8 @@ class Session:
         """From the cache, or compiled; interpreted where there is no static form."""
         from stepwell.compiler.threads_of_compilation import deep_stack
 
+        if method.outward is None:
+            method.outward = self._outward(method)
         key = self._key(method, call, pattern, state)
         if not all(same for _, _, same in call.sharing):
             return self._interpreted(method, call, state, "arguments overlap in memory, and the method writes them")
@@ -119,6 +122,24 @@ class Session:
         executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))
         method.statistics.compilations += 1
         return executable
+
+    def _outward(self, method: Method) -> Outward | None:
+        """How results of a method become what users hold, by their type: as annotated, else as the body has it."""
+        from stepwell.compiler.threads_of_compilation import deep_stack
+
+        function = method.function
+        if function.node.returns is not None:
+            return outward(function.environment.type_of(function.node.returns), function.environment, self.wrap)
+        signature = deep_stack(lambda: self.raw(method)).entries[function.node.name].signature
+        from stepwell.compiler.frontends.language.static_types import NONE, expression_of
+
+        return outward(expression_of(signature.returns or NONE), function.environment, self.wrap)
+
+    def wrap(self, value: ScriptObject) -> Any:
+        """An object as users hold it."""
+        from stepwell.compiler.module import ScriptModule
+
+        return ScriptModule(self, value)
 
     def _compile(
         self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath], key: str | None

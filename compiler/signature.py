@@ -13,6 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.compiler.objects import EnumMember
+
+LARGEST = (1 << 63) - 1
+"""The largest int of programs."""
+
 SMALLEST_SYMBOLIC = 2
 """A symbolic size is at least this; 0 and 1 have variants of their own."""
 
@@ -45,42 +50,71 @@ class Reader:
         self.foreign = False
         """True once a torch tensor was seen: results are given back as torch tensors."""
 
-    def read(self, value: Any, name: str) -> Any:
-        """The key of a value; arrays and run-time numbers are added to leaves. TypeError names the argument."""
+    def read(self, value: Any) -> Any:
+        """The key of a value; arrays and run-time numbers are added to leaves.
+
+        What no program takes has a key that no variant has, and `Parameters.convert` says so.
+        """
         kind = type(value)
         if kind is np.ndarray:
-            return self._array(value, name)
+            return self._array(value)
         if value is None or kind is bool or kind is str:
             return (kind.__name__, value)
-        if kind is int:
+        if kind is int and -LARGEST - 1 <= value <= LARGEST:
             self.leaves.append(value)
             self.numbers.append(value)
             return "int"
         if kind is float:
             self.leaves.append(value)
             return "float"
-        return self._other(value, name)
+        return self._other(value)
 
-    def _array(self, value: np.ndarray[Any, Any], name: str) -> Any:
+    def _array(self, value: np.ndarray[Any, Any]) -> Any:
+        name = _NAMES.get(value.dtype) or dtype_name(value.dtype)
+        if name is None:
+            return _unknown(value)
         self.leaves.append(value)
         self.numbers.extend(value.shape)
-        return ("tensor", value.dtype.name, value.ndim)
+        return ("tensor", name, value.ndim)
 
-    def _other(self, value: Any, name: str) -> Any:
+    def _other(self, value: Any) -> Any:
         if isinstance(value, tuple):
-            return ("tuple", *(self.read(v, f"{name}[{i}]") for i, v in enumerate(value)))
+            return ("tuple", *(self.read(v) for v in value))
         if isinstance(value, list):
-            return ("list", *(self.read(v, f"{name}[{i}]") for i, v in enumerate(value)))
+            return ("list", *(self.read(v) for v in value))
         if isinstance(value, dict):
-            return ("dict", *((k, self.read(v, f"{name}[{k!r}]")) for k, v in value.items()))
+            return ("dict", *((k, self.read(v)) for k, v in value.items()))
+        if isinstance(value, EnumMember):
+            return ("enum", value.index)
         if isinstance(value, (np.bool_, np.integer, np.floating)):
-            return self.read(value.item(), name)
+            return self.read(value.item() if not isinstance(value, np.longdouble) else float(value))
         if is_torch_tensor(value):
             self.foreign = True
-            return self._array(numpy_of(value), name)
-        if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
-            return self._array(np.asarray(value), name)
-        raise TypeError(f"argument {name!r} is a {type(value).__name__}, which is neither a tensor nor a number")
+            try:
+                return self._array(numpy_of(value))
+            except (TypeError, RuntimeError):
+                return _unknown(value)
+        if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
+            return self._array(np.asarray(value))
+        return _unknown(value)
+
+
+def _unknown(value: Any) -> Any:
+    return ("unknown", type(value).__name__)
+
+
+_NAMES: dict[np.dtype[Any], str] = {
+    np.dtype(name): name
+    for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+}
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str | None:
+    """torch's name of a dtype that programs compute with; None for others, and for another byte order."""
+    found = _NAMES.get(dtype)
+    if found is None and dtype.name == "bfloat16" and dtype.isnative:
+        found = _NAMES[dtype] = "bfloat16"
+    return found
 
 
 def overlaps(leaves: Sequence[Any]) -> tuple[tuple[int, int, bool], ...]:
@@ -116,10 +150,10 @@ def numpy_of(tensor: Any) -> np.ndarray[Any, Any]:
     return bits.view(ml_dtypes.bfloat16)
 
 
-def take_apart(names: Sequence[str], values: Sequence[Any]) -> tuple[Call, bool]:
+def take_apart(values: Sequence[Any]) -> tuple[Call, bool]:
     """The Call of these arguments (and state), and whether results go back as torch tensors."""
     reader = Reader()
-    key = tuple(reader.read(v, n) for n, v in zip(names, values, strict=True))
+    key = tuple(reader.read(v) for v in values)
     return Call(key, reader.leaves, tuple(reader.numbers)), reader.foreign
 
 
@@ -236,6 +270,8 @@ def _describe(key: Any, numbers: Any) -> str:
         return f"{key[1]}[{', '.join(str(next(numbers)) for _ in range(key[2]))}]"
     if key[0] in ("tuple", "list"):
         return f"{key[0]}({', '.join(_describe(k, numbers) for k in key[1:])})"
+    if key[0] == "enum":
+        return f"member {key[1]}"
     if key[0] == "dict":
         return "{" + ", ".join(f"{k!r}: {_describe(v, numbers)}" for k, v in key[1:]) + "}"
     return repr(key[1])

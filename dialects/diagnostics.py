@@ -72,6 +72,20 @@ class UnsupportedError(CompileError, NotImplementedError):
     """An op or construct that Stepwell does not have (yet); the message names it."""
 
 
+class ArgumentError(Error, TypeError):
+    """A call that a method does not take: the argument, what it should be, and the model's line.
+
+    Attributes: `message`, `location` (of the parameter, or None), `help`.
+    """
+
+    def __init__(self, message: str, location: Location | None = None, *, help: str | None = None) -> None:
+        self.message, self.location, self.help = message, location, help
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return render(self.message, self.location, None, self.help)
+
+
 def render(message: str, location: Location | None, note: str | None, help: str | None) -> str:
     """The one layout of all diagnostics.
 

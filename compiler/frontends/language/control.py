@@ -118,6 +118,8 @@ def _meet(f: Lowering, name: str, then: Scope, otherwise: Scope) -> Any:
     a, b = (_unrefined(s, name, outer) for s in (then, otherwise))
     if a is b:
         return None if a is outer else a
+    # The paths bring different values: each counts with what is known of it there.
+    a, b = (s.names.get(name, outer) for s in (then, otherwise))
     if a is None or b is None:
         if not name.startswith("$"):
             return Unusable(f"{name} is not defined on every path that leads here")

@@ -95,8 +95,8 @@ class Annotations:
 
     def of_object(self, thing: Any) -> TypeExpr:
         """The type expression of a Python type object: `int`, `typing.List[int]`, a class."""
-        if isinstance(thing, str):
-            return self._constant(ast.Constant(thing))
+        if isinstance(thing, (str, typing.ForwardRef)):
+            return self._constant(ast.Constant(thing if isinstance(thing, str) else thing.__forward_arg__))
         if thing is None:
             return TypeExpr("NoneType")
         origin = typing.get_origin(thing)
@@ -110,7 +110,7 @@ class Annotations:
             return TypeExpr(simple)
         name = getattr(thing, "__name__", None) or getattr(thing, "_name", None) or ""
         module = getattr(thing, "__module__", "")
-        if thing is Any or module in ("typing", "collections.abc") and name in _NAMES:
+        if thing is Any or (module in ("typing", "collections.abc") and name in _NAMES):
             return TypeExpr(_NAMES[name] if name in _NAMES else "Any")
         if module.split(".")[0] == "torch" and name in _TORCH:
             return TypeExpr(_TORCH[name])

@@ -36,7 +36,7 @@ def class_named(name: str) -> ScriptClass | None:
 def _register(name: str, cls: ScriptClass) -> ScriptClass:
     number, free = 1, name
     while free in _BY_NAME:
-        free, number = f"{name}.{number}", number + 1
+        free, number = f"{name}_{number}", number + 1
     cls.name = free
     _BY_NAME[free] = cls
     return cls
@@ -47,7 +47,7 @@ def script_class(cls: type) -> ScriptClass:
     found = _CLASSES.get(cls)
     if found is None:
         name = f"__torch__.{cls.__module__}.{cls.__qualname__.replace('<locals>.', '')}"
-        found = _CLASSES[cls] = _register(name, ScriptClass(name, "class", _environment(cls)))
+        found = _CLASSES[cls] = _register(name, ScriptClass(name, "class", _environment(cls), python=cls))
         try:
             _fill(found, cls)
         except BaseException:
