@@ -1,4 +1,4 @@
-"""The command line: `stepwell run | compile | stages | opt | ops`.
+"""The command line: `stepwell run | compile | stages | opt | ops | explain`.
 
 Exit codes: 0 done; 1 the model or the program failed (the message says where); 2 the command line is wrong.
 """
@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     opt.add_argument("--print-after", metavar="PASS", default="", help="print after this pass, or after `all`")
 
     commands.add_parser("ops", help="all ops that are declared, as the table of docs/ops.md")
+    explain = commands.add_parser("explain", help="one op: schema, where it is declared, what it becomes, its tests")
+    explain.add_argument("op", metavar="OP", help="such as aten::softmax, aten::add.Tensor or mylib::clip_norm")
     return top
 
 

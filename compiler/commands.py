@@ -166,6 +166,17 @@ def ops(options: argparse.Namespace) -> int:
     return 0
 
 
+def explain(options: argparse.Namespace) -> int:
+    """`stepwell explain`"""
+    from stepwell.compiler.explain import explain as text_of
+
+    try:
+        sys.stdout.write(text_of(options.op))
+    except LookupError as error:
+        raise Usage(str(error.args[0])) from None
+    return 0
+
+
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 

@@ -162,10 +162,12 @@ class Session:
         if self.digest is None:
             return None
         from stepwell.compiler.backends.target import host
+        from stepwell.dialects.plugins import fingerprint
 
         return object_cache.key_of(
             "variant", self.digest, constants_digest(method.owner), method.function.name, repr(call.key),
             repr(pattern.parts), repr(list(state)), repr(call.sharing), repr(self.target or host()),
+            fingerprint(),
         )  # fmt: skip
 
     # ------ what has no static form

@@ -1,18 +1,21 @@
 """The `torch` level: torch-mlir's dialect, and the declarations of all ops that Stepwell knows.
 
-Importing this package declares every op; the families are listed in reading order in `ops`.
+Importing this package declares every op: the families listed in reading order in `ops`, then those of plug-ins.
+Raises PluginError where a plug-in cannot be used.
 """
 
 from __future__ import annotations
 
 from xdsl.ir import Dialect
 
+from stepwell.dialects import plugins
 from stepwell.dialects.torch import ops as _ops
 from stepwell.dialects.torch.declare import OPS, operation_class
 from stepwell.dialects.torch.operations import OPERATIONS
 from stepwell.dialects.torch.types import TYPES
 
 _ops.declare_all()
+plugins.load(OPS)
 
 _FORMS = {operation.name for operation in OPERATIONS}
 """Names with a form of their own; their declarations (prim::unchecked_cast, ...) serve resolution only."""

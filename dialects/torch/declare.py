@@ -200,6 +200,18 @@ class Registry:
         self._derived.pop(f"{name}_", None)
         return declaration
 
+    def copy(self) -> Registry:
+        """What is declared now."""
+        made = Registry()
+        made.restore(self)
+        return made
+
+    def restore(self, other: Registry) -> None:
+        """Declare exactly what another registry declares."""
+        self._by_overload = dict(other._by_overload)
+        self._by_name = {name: list(declared) for name, declared in other._by_name.items()}
+        self._derived = dict(other._derived)
+
     def find(self, qualified_name: str) -> Declaration | None:
         """By overload: "aten::add.Tensor", "aten::add_.Tensor"."""
         found = self._by_overload.get(qualified_name)
