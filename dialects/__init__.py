@@ -20,7 +20,7 @@ def context() -> Context:
     # Imported here: diagnostics, which live beside, must not cost the warm path an import of xDSL.
     from xdsl.context import Context
     from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
-    from xdsl.dialects import builtin, cf, func, gpu, linalg, math, memref, scf, tensor, vector
+    from xdsl.dialects import builtin, cf, func, linalg, math, memref, scf, tensor, vector
     from xdsl.ir import Dialect
 
     from stepwell.dialects import host, tile, torch, upstream
@@ -34,7 +34,7 @@ def context() -> Context:
     for dialect in (
         Dialect(own.name, list(own.operations), list(own.attributes), [Names()]),
         cf.Cf, func.Func, linalg.Linalg, math.Math, memref.MemRef, scf.Scf, tensor.Tensor,
-        vector.Vector, gpu.GPU, torch.Torch, host.Host, tile.Tile,
+        vector.Vector, torch.Torch, host.Host, tile.Tile,
     ):  # fmt: skip
         result.load_dialect(dialect)
     upstream.load(result)

@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import (
     Float32Type,
     Float64Type,
     FloatAttr,
+    IntAttr,
     IntegerAttr,
     IntegerType,
     ModuleOp,
@@ -36,12 +37,21 @@ from stepwell.dialects.upstream import llvm as upstream
 ORDERINGS = {number: keyword for keyword, number in upstream.ORDERINGS.items()}
 RMW_OPERATIONS = {number: keyword for keyword, number in upstream.RMW_OPERATIONS.items()}
 
-CALLABLE_INTRINSICS = frozenset(
-    ("llvm.x86.sse2.pause", "llvm.aarch64.hint", "llvm.readcyclecounter", "llvm.readsteadycounter")
-)
+CALLABLE_INTRINSICS = frozenset((
+    "llvm.x86.sse2.pause", "llvm.aarch64.hint", "llvm.readcyclecounter", "llvm.readsteadycounter",
+    "llvm.nvvm.read.ptx.sreg.tid.x", "llvm.nvvm.read.ptx.sreg.ctaid.x",
+    "llvm.nvvm.barrier.cta.sync.aligned.all", "llvm.nvvm.shfl.sync.bfly.i32",
+))  # fmt: skip
 """What `llvm.call_intrinsic` may name."""
 
 ARGUMENT_ATTRIBUTES = {"llvm.noalias": "noalias", "llvm.readonly": "readonly", "llvm.nonnull": "nonnull"}
+"""Those that are a word; `llvm.align` has a number."""
+
+KERNEL, THREADS = "nvvm.kernel", "nvvm.reqntid"
+"""Marks of a GPU's kernel, and how many threads its blocks have, as MLIR's nvvm dialect has them."""
+
+SHARED_SPACE = 3
+"""The address space of what the threads of a GPU's block share."""
 
 
 def print_module(module: ModuleOp, data_layout: str | None = None) -> str:
@@ -96,7 +106,7 @@ class _ModuleText:
             case BFloat16Type():
                 return "bfloat"
             case llvm.LLVMPointerType():
-                return "ptr"
+                return f"ptr addrspace({kind.addr_space.data})" if isinstance(kind.addr_space, IntAttr) else "ptr"
             case llvm.LLVMVoidType():
                 return "void"
             case VectorType():
@@ -133,6 +143,9 @@ class _ModuleText:
             else:
                 key, value = (cast("StringAttr", part).data for part in cast("ArrayAttr[Attribute]", item))
                 parts.append(f'"{key}"="{value}"')
+        threads = op.attributes.get(THREADS)
+        if isinstance(threads, DenseArrayBase):
+            parts.append(f'"{THREADS}"="{",".join(map(str, threads.get_values()))}"')
         if not parts:
             return ""
         return f" #{self._groups.setdefault(' '.join(parts), len(self._groups))}"
@@ -153,6 +166,8 @@ class _ModuleText:
         )
         linkage = op.linkage.linkage.data
         prefix = "" if linkage == "external" else linkage + " "
+        if KERNEL in op.attributes:
+            prefix += "ptx_kernel "
         yield f"define {prefix}{result} @{quoted(name)}({arguments}){self.group(op)} {{\n"
         yield from body.blocks(list(op.body.blocks))
         yield "}\n"
@@ -161,7 +176,9 @@ class _ModuleText:
         name, kind = op.sym_name.data, op.global_type
         keyword = "constant" if op.constant is not None else "global"
         alignment = f", align {op.alignment.value.data}" if op.alignment is not None else ""
-        value = "zeroinitializer"
+        space = op.addr_space.value.data
+        # What a GPU's block shares holds nothing at first.
+        value = "poison" if space == SHARED_SPACE else "zeroinitializer"
         if isinstance(op.value, DenseIntOrFPElementsAttr) and isinstance(kind, llvm.LLVMArrayType):
             element = self.type(kind.type)
             numbers = [number_text(number, kind.type) for number in op.value.get_values()]
@@ -169,7 +186,8 @@ class _ModuleText:
         elif op.value is not None:
             raise UnsupportedError(f"llvm.mlir.global @{name} with the value {op.value}")
         linkage = op.linkage.linkage.data
-        return f"@{quoted(name)} = {linkage} {keyword} {self.type(kind)} {value}{alignment}\n"
+        where = f"addrspace({space}) " if space else ""
+        return f"@{quoted(name)} = {linkage} {where}{keyword} {self.type(kind)} {value}{alignment}\n"
 
 
 def quoted(name: str) -> str:
@@ -182,10 +200,15 @@ def argument_attributes(given: DictionaryAttr | None) -> str:
     """noalias and the like, each with a space before."""
     if given is None or not given.data:
         return ""
-    unknown = given.data.keys() - ARGUMENT_ATTRIBUTES.keys()
-    if unknown:
-        raise UnsupportedError(f"argument attributes {sorted(unknown)} have no LLVM text")
-    return "".join(f" {ARGUMENT_ATTRIBUTES[name]}" for name in given.data)
+    words = []
+    for name, value in given.data.items():
+        if name == "llvm.align" and isinstance(value, IntegerAttr):
+            words.append(f" align {value.value.data}")
+        elif name in ARGUMENT_ATTRIBUTES:
+            words.append(f" {ARGUMENT_ATTRIBUTES[name]}")
+        else:
+            raise UnsupportedError(f"the argument attribute {name} has no LLVM text")
+    return "".join(words)
 
 
 def number_text(value: Any, kind: Attribute) -> str:
@@ -621,6 +644,7 @@ PRINTERS: dict[type[Operation], Printer] = {
     upstream.FPToUIOp: _cast("fptoui"),
     upstream.UIToFPOp: _cast("uitofp"),
     upstream.FreezeOp: _freeze,
+    upstream.AddrSpaceCastOp: _cast("addrspacecast"),
     llvm.LoadOp: _load,
     upstream.StoreOp: _store,
     llvm.StoreOp: _store,

@@ -5,8 +5,8 @@ Names, operands, properties and syntax are MLIR's: mlir-opt reads what is printe
 - *missing*: llvm casts, intrinsics and atomics, vector.gather and vector.step, arith.remf, math.erfc ...
 - *widened*: arith.cmpi, arith.select, the int/float casts, llvm.fcmp, ... which xDSL allows on scalars only.
 
-Whoever creates such an op takes the class from `core` or `llvm` here. `load(context)` brings the arith and
-llvm dialects with the widened ops in the place of xDSL's, so that a text is read back as the same classes.
+Whoever creates such an op takes the class from `core` or `llvm` here. `load(context)` brings the arith,
+llvm and gpu dialects with these ops in the place of xDSL's, so that a text is read back as the same classes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xdsl.dialects import arith
 from xdsl.dialects import llvm as xdsl_llvm
 from xdsl.ir import Dialect, Operation
 
-from stepwell.dialects.upstream import core, llvm
+from stepwell.dialects.upstream import core, gpu, llvm
 
 WIDENED: tuple[type[Operation], ...] = (
     core.CmpiOp, core.CmpfOp, core.SelectOp, core.IndexCastOp,
@@ -28,8 +28,8 @@ WIDENED: tuple[type[Operation], ...] = (
 
 MISSING: tuple[type[Operation], ...] = (
     core.IndexCastUIOp, core.RemFOp, core.ErfcOp,
-    core.IsNaNOp, core.IsInfOp, core.IsFiniteOp, core.StepOp, core.GatherOp, core.ScatterOp,
-    llvm.FPToSIOp, llvm.FPToUIOp, llvm.UIToFPOp, llvm.FreezeOp, llvm.PoisonOp, llvm.ExtractElementOp,
+    core.IsNaNOp, core.IsInfOp, core.IsFiniteOp, core.StepOp, core.FromElementsOp, core.GatherOp, core.ScatterOp,
+    llvm.FPToSIOp, llvm.FPToUIOp, llvm.UIToFPOp, llvm.FreezeOp, llvm.AddrSpaceCastOp, llvm.PoisonOp, llvm.ExtractElementOp,
     llvm.SwitchOp, llvm.FenceOp, llvm.AtomicRMWOp, llvm.CmpXchgOp, *llvm.INTRINSICS.values(),
 )  # fmt: skip
 """Ops that xDSL lacks."""
@@ -42,16 +42,17 @@ def _corrected(dialect: Dialect) -> Dialect:
 
 ARITH = _corrected(arith.Arith)
 LLVM = _corrected(xdsl_llvm.LLVM)
-"""xDSL's dialects with the widened ops; load these, never xDSL's own beside them."""
+GPU = gpu.GPU
+"""xDSL's dialects with the widened and missing ops; load these, never xDSL's own beside them."""
 
 
 def load(context: Context) -> None:
-    """Add ARITH, LLVM and the missing ops of other dialects.
+    """Add ARITH, LLVM, GPU and the missing ops of other dialects.
 
-    Raises AlreadyRegisteredConstructException where the context already has arith, llvm, or an op of
+    Raises AlreadyRegisteredConstructException where the context already has arith, llvm, gpu, or an op of
     one of these names.
     """
-    context.load_dialect(ARITH)
-    context.load_dialect(LLVM)
+    for dialect in (ARITH, LLVM, GPU):
+        context.load_dialect(dialect)
     for op in MISSING:
         context.load_op(op)

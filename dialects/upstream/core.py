@@ -332,6 +332,34 @@ class StepOp(IRDLOperation):
 
 
 @irdl_op_definition
+class FromElementsOp(IRDLOperation):
+    """A vector from its elements, in order."""
+
+    name = "vector.from_elements"
+    elements = var_operand_def()
+    result = result_def(VectorType)
+    traits = traits_def(Pure())
+
+    @classmethod
+    def parse(cls, parser: Parser) -> FromElementsOp:
+        given = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_unresolved_operand)
+        attributes = parser.parse_optional_attr_dict()
+        parser.parse_punctuation(":")
+        kind = parser.parse_type()
+        if not isinstance(kind, VectorType):
+            parser.raise_error("vector.from_elements makes a vector")
+        operands = parser.resolve_operands(given, [kind.element_type] * len(given), parser.pos)
+        return cls.create(operands=operands, result_types=[kind], attributes=attributes)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_list(self.operands, printer.print_operand)
+        printer.print_op_attributes(self.attributes)
+        printer.print_string(" : ")
+        printer.print_attribute(self.result.type)
+
+
+@irdl_op_definition
 class GatherOp(IRDLOperation):
     """Lane l reads `base[offsets + (0, ..., index_vec[l])]` where the mask is set, else takes `pass_thru`."""
 

@@ -261,6 +261,17 @@ class FreezeOp(IRDLOperation):
 
 
 @irdl_op_definition
+class AddrSpaceCastOp(IRDLOperation):
+    """The same address as a pointer of another address space."""
+
+    name = "llvm.addrspacecast"
+    arg = operand_def(llvm.LLVMPointerType)
+    res = result_def(llvm.LLVMPointerType)
+    traits = traits_def(NoMemoryEffect())
+    assembly_format = "$arg attr-dict `:` type($arg) `to` type($res)"
+
+
+@irdl_op_definition
 class PoisonOp(IRDLOperation):
     name = "llvm.mlir.poison"
     res = result_def()

@@ -32,7 +32,7 @@ class Device:
 
     def target(self) -> Target:
         """As the target of code for one of its threads: there are no vectors."""
-        return Target(TRIPLE, self.name, f"+ptx{self.ptx}", 32, 255)
+        return Target(TRIPLE, self.name, f"+ptx{self.ptx}", 1024, 32)
 
 
 def device(name: str = "sm_90a") -> Device:

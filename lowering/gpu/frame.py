@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects import gpu, memref
+from xdsl.dialects import gpu, memref, scf, vector
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
@@ -14,24 +14,37 @@ from xdsl.dialects.builtin import (
     MemRefType,
     StringAttr,
     TensorType,
+    UnitAttr,
+    i1,
     i32,
     i64,
 )
-from xdsl.ir import Attribute, Block, Region, SSAValue
-from xdsl.ir.affine import AffineMap
+from xdsl.ir import Attribute, Block, BlockArgument, Region, SSAValue
 
-from stepwell.dialects.tile import AUTO, SCHEDULES, KernelOp
+from stepwell.dialects.tile import KernelOp
 from stepwell.dialects.upstream import core
 from stepwell.lowering.gpu import geometry
 from stepwell.lowering.gpu.device import Device
-from stepwell.lowering.gpu.reduce import BlockEvaluator
-from stepwell.lowering.tile_to_loops.emit import INDEX, Emitter
+from stepwell.lowering.gpu.evaluate import ThreadEvaluator
+from stepwell.lowering.tile_to_loops.emit import INDEX, SLT, Emitter
 from stepwell.lowering.tile_to_loops.frame import memory_type
 from stepwell.lowering.tile_to_loops.graph import Graph
-from stepwell.lowering.tile_to_loops.polynomial import ONE, Atom, Poly
+from stepwell.lowering.tile_to_loops.polynomial import ONE, Poly
 
 SHARED = IntegerAttr(3, i64)
 """The memory space that a block's threads share, by its number in PTX."""
+
+ALIGNMENT = 16
+"""Bytes that every tensor and every shared array is aligned to: one access of a thread."""
+
+UNROLL = "stepwell.unroll"
+"""Marks a loop, of few steps, that is written once for each."""
+
+X = {"dimension": gpu.DimensionAttr(gpu.DimensionEnum.X)}
+PLAIN_ALLOCA = {
+    "operandSegmentSizes": DenseArrayBase.from_list(i32, [0, 0]),
+    "alignment": IntegerAttr(ALIGNMENT, i64),
+}
 
 
 class Frame:
@@ -41,44 +54,44 @@ class Frame:
         self.kernel, self.device = kernel, device
         self.graph = Graph(kernel)
         self.emitter = emitter = Emitter(device.target())
-        emitter.location = kernel.location  # type: ignore[assignment]
+        emitter.location = kernel.location
         inputs = [memory_type(kind) for kind in kernel.function_type.inputs]
         results = [memory_type(kind) for kind in kernel.function_type.outputs]
         names = self.graph.block.args
-        self._sources = self._dynamic_sizes()
-        self.block = Block(arg_types=[*inputs, *results, *[i64] * len(self._sources)])
+        axes = self._dynamic_axes()
+        self.block = Block(arg_types=[*inputs, *results, *[i64] * len(axes)])
         for value in self.block.args:
             emitter.argument(value)
         given = self.block.args[: len(inputs)]
-        tensors = {n: g for n, g in zip(names, given, strict=True) if isinstance(n.type, TensorType)}
-        scalars = {n: g for n, g in zip(names, given, strict=True) if not isinstance(n.type, TensorType)}
-        self.evaluator = BlockEvaluator(self, scalars, tensors)
-        self.symbols: dict[Atom, int] = {}
-        for number, (source, value) in enumerate(
-            zip(self._sources, self.block.args[len(inputs) + len(results) :], strict=True)
-        ):
-            size = emitter.atom(emitter.emit(core.IndexCastOp, (value,), INDEX))
-            self.evaluator.sizes[source] = size
-            self.symbols[next(iter(size.atoms()))] = number
-        self._sources += [(name, -1) for name, value in scalars.items() if value.type == INDEX]
-        for source, _ in self._sources[len(self.symbols) :]:
-            self.symbols[next(iter(emitter.atom(scalars[source]).atoms()))] = len(self.symbols)  # type: ignore[index]
+        tensors: dict[SSAValue, SSAValue] = {}
+        scalars: dict[SSAValue, SSAValue] = {}
+        for name, argument in zip(names, given, strict=True):
+            (tensors if isinstance(name.type, TensorType) else scalars)[name] = argument
+        self.evaluator = ThreadEvaluator(emitter, self.graph, {}, scalars, tensors)
+        self.symbols: dict[SSAValue, int] = {}
+        self.sources = [(argument.index, axis) for argument, axis in axes]
+        for source, length in zip(axes, self.block.args[len(inputs) + len(results) :], strict=True):
+            size = emitter.emit(core.IndexCastOp, (length,), INDEX)
+            self.evaluator.sizes[source] = emitter.atom(size)
+            self.symbols[size] = len(self.symbols)
+        for number, value in enumerate(given):
+            if value.type == INDEX:
+                self.symbols[value] = len(self.symbols)
+                self.sources.append((number, -1))
         for name, memory in tensors.items():
             self.evaluator.memories[name] = self._flat(name, memory)
+        outputs = self.block.args[len(inputs) : len(inputs) + len(results)]
         self.outputs = [
-            (value, self._flat(value, memory))
-            for value, memory in zip(
-                self.graph.roots, self.block.args[len(inputs) : len(inputs) + len(results)], strict=True
-            )
+            (value, self._flat(value, memory)) for value, memory in zip(self.graph.roots, outputs, strict=True)
         ]
-        self.results = (len(inputs), len(results))
+        self._results = (len(inputs), len(results))
         self.threads = 0
-        self.grids: list[AffineMap] = []
+        self.grids: list[str] = []
         self.decisions: list[str] = []
 
-    def _dynamic_sizes(self) -> list[tuple[object, int]]:
+    def _dynamic_axes(self) -> list[tuple[BlockArgument, int]]:
         """Where each size that is not static comes from: (argument of the kernel's body, axis), each once."""
-        found: dict[tuple[object, int], None] = {}
+        found: dict[tuple[BlockArgument, int], None] = {}
         for value in (*self.graph.block.args, *self.graph.roots):
             if isinstance(value.type, TensorType):
                 for axis, size in enumerate(value.type.get_shape()):
@@ -99,39 +112,45 @@ class Frame:
 
     # ------ threads and memory
 
-    def number(self, op: type[gpu.ThreadIdOp] | type[gpu.BlockIdOp], bound: int | None = None) -> Poly:
-        """The number of this thread in its block, or of the block."""
+    def block_number(self) -> Poly:
+        """The number of this block."""
         with self.emitter.at(0):
-            value = self.emitter.emit(op, (), INDEX, {"dimension": gpu.DimensionAttr(gpu.DimensionEnum.X)})
-        return self.emitter.atom(value, bound)
+            return self.emitter.atom(self.emitter.emit(gpu.BlockIdOp, (), INDEX, X))
 
     def thread(self) -> Poly:
         """The number of this thread in its block; `threads` is set before."""
-        return self.number(gpu.ThreadIdOp, self.threads)
+        with self.emitter.at(0):
+            return self.emitter.atom(self.emitter.emit(gpu.ThreadIdOp, (), INDEX, X), self.threads)
 
     def shared(self, element: Attribute, count: int) -> SSAValue:
         """Memory that the threads of a block share."""
-        kind = MemRefType(element, [count], memory_space=SHARED)
         with self.emitter.at(0):
-            op = memref.AllocaOp([], [], kind)
-            op.properties["alignment"] = IntegerAttr(16, i64)
+            op = memref.AllocaOp.create(
+                result_types=(MemRefType(element, [count], memory_space=SHARED),), properties=PLAIN_ALLOCA
+            )
             self.emitter.scopes[-1].ops.append(op)
             return self.emitter.argument(op.results[0])
+
+    def unroll(self) -> None:
+        """Mark the loop that has just been written."""
+        self.emitter.scopes[-1].ops[-1].attributes[UNROLL] = UnitAttr()
 
     def barrier(self) -> None:
         """All threads of the block meet, and see what each has written."""
         self.emitter.effect(gpu.BarrierOp, ())
 
-    def setting(self, key: str, default: int) -> int:
-        """A schedule key, where the kernel's template has it and it is decided; else the default."""
-        found = self.kernel.size(key) if key in SCHEDULES[self.kernel.template] else AUTO
-        return default if found == AUTO else found
+    # ------ conditions
+
+    def below(self, a: Poly, b: Poly) -> SSAValue:
+        """a < b."""
+        emitter = self.emitter
+        return emitter.emit(core.CmpiOp, (emitter.scalar(a), emitter.scalar(b)), i1, {"predicate": SLT})
+
+    def choose(self, condition: SSAValue, a: SSAValue, b: SSAValue) -> SSAValue:
+        """a where the condition holds, else b."""
+        return a if a is b else self.emitter.emit(core.SelectOp, (condition, a, b), a.type)
 
     # ------ what is known about the launch
-
-    def launch(self, threads: int) -> None:
-        """How many threads a block has."""
-        self.threads = threads
 
     def blocks(self, counts: Sequence[tuple[Poly, int]]) -> None:
         """How many blocks some results need: the product of `count / size`, rounded up."""
@@ -145,15 +164,23 @@ class Frame:
         """The written function."""
         self.block.add_ops(self.emitter.scopes[0].ops)
         self.block.add_op(gpu.ReturnOp([]))
+        erase_unused(self.block)
         kind = FunctionType.from_lists(self.block.arg_types, [])
         function = gpu.FuncOp(self.kernel.sym_name.data, kind, Region(self.block), kernel=True)
         function.location = self.kernel.location
-        geometry.set_launch(function, self.threads, self.grids)
-        places = {argument: number for number, argument in enumerate(self.graph.block.args)}
-        function.attributes[geometry.SIZES] = geometry.source_attribute(
-            [(places[source], axis) for source, axis in self._sources]  # type: ignore[index]
-        )
-        function.attributes["stepwell.results"] = DenseArrayBase.from_list(i32, list(self.results))
-        function.attributes["stepwell.template"] = StringAttr(self.kernel.template)
-        function.attributes["stepwell.decisions"] = ArrayAttr([StringAttr(text) for text in self.decisions])
+        geometry.set_launch(function, self.threads, self.grids, self.sources, self._results)
+        function.attributes[geometry.DECISIONS] = ArrayAttr([StringAttr(text) for text in self.decisions])
         return function
+
+
+EFFECTS = (gpu.BarrierOp, gpu.ReturnOp, memref.StoreOp, vector.StoreOp, scf.ForOp, scf.IfOp, scf.YieldOp)
+
+
+def erase_unused(block: Block) -> None:
+    """Erase what computes or reads something that nobody needs."""
+    for op in reversed(list(block.ops)):
+        for region in op.regions:
+            for inner in region.blocks:
+                erase_unused(inner)
+        if not isinstance(op, EFFECTS) and all(result.first_use is None for result in op.results):
+            block.erase_op(op)

@@ -32,7 +32,7 @@ from stepwell.lowering.tile_to_loops.choose import (
     shared_axes,
     width,
 )
-from stepwell.lowering.tile_to_loops.evaluate import Plan, Stage
+from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Plan, Stage
 from stepwell.lowering.tile_to_loops.frame import Frame
 from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.nest import Nest, Range, Space, Tiling, is_empty, spaces_of
@@ -64,23 +64,23 @@ class Product:
 
 def matmul(frame: Frame) -> bool:
     """Writes a kernel that is one contraction and an epilogue; False where it is not, or lanes do not suit."""
-    product = recognise(frame)
+    product = recognise(frame.evaluator, frame.outputs)
     if product is None:
         return False
     return Writer(frame, product).write()
 
 
-def recognise(frame: Frame) -> Product | None:
-    """The one contraction of a kernel whose results all have one shape."""
-    reducing = [node for node in frame.graph.nodes.values() if node.reduced]
-    spaces = spaces_of(frame.evaluator, frame.outputs)
+def recognise(evaluator: Evaluator, outputs: Sequence[tuple[SSAValue, SSAValue]]) -> Product | None:
+    """The one contraction of a kernel whose results (each with its memory) all have one shape."""
+    reducing = [node for node in evaluator.graph.nodes.values() if node.reduced]
+    spaces = spaces_of(evaluator, outputs)
     if len(reducing) != 1 or len(spaces) != 1 or is_empty(spaces[0]):
         return None
     dims = contraction(reducing[0].op)
     if dims is None:
         return None
     space = spaces[0]
-    found, atoms, walk = accesses_of(frame.evaluator, space)
+    found, atoms, walk = accesses_of(evaluator, space)
     point = walk.points.get(reducing[0].op)
     if point is None:
         return None
