@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-LEVELS = ("raw", "torch", "linalg", "tile", "loops", "llvm", "ir", "asm", "obj", "ptx", "cuda")
+LEVELS = ("raw", "torch", "linalg", "tile", "loops", "llvm", "ir", "asm", "obj", "gpu", "ptx", "cuda")
 
 _INPUT = """an argument of the method, once per argument and in order: a .npy file; name=VALUE for a keyword; a number,
 true, false or none; or a type such as float32[1,3,224,224] for seeded random data"""
@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     emit.add_argument("--emit", choices=LEVELS, default="linalg", help="the level (default linalg)")
     emit.add_argument("--print-after", metavar="PASS", default="", help="print after this pass, or after `all`")
     emit.add_argument("--output", "-o", metavar="FILE", help="where to write (default: standard output)")
+    emit.add_argument("--target", metavar="NAME", default="", help="a CPU such as x86-64-v3 (default: this one), or for "
+                      "gpu, ptx and cuda a GPU such as sm_80 (default sm_90a)")  # fmt: skip
 
     stages = commands.add_parser("stages", help="per level: operations, text size, time; variants and fallbacks")
     _model_arguments(stages)

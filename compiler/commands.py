@@ -125,9 +125,15 @@ def compile(options: argparse.Namespace) -> int:
     """`stepwell compile`"""
     from stepwell.compiler.api import load
 
+    from stepwell.compiler.stages import target_of
+
     arguments, keywords = inputs_of(options.input)
+    try:
+        target_of(options.emit, options.target)
+    except ValueError as error:
+        raise Usage(str(error)) from None
     method = load(options.model).method(options.method)
-    made = method.emit(options.emit, arguments, keywords, print_after=options.print_after)
+    made = method.emit(options.emit, arguments, keywords, print_after=options.print_after, target=options.target)
     if isinstance(made, bytes):
         if not options.output:
             raise Usage(f"--emit={options.emit} is binary: say where to write it with -o FILE")

@@ -57,10 +57,17 @@ class Callable_:
         return made
 
     def emit(
-        self, level: str, arguments: Sequence[Any], keywords: Mapping[str, Any], *, print_after: str = ""
+        self,
+        level: str,
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+        *,
+        print_after: str = "",
+        target: str = "",
     ) -> str | bytes:
-        """A level for a call with these arguments, without running it; bytes for obj."""
-        return self._inspector.of_call(level, arguments, keywords, print_after=print_after)
+        """A level for a call with these arguments, without running it; bytes for obj. `target` names a CPU
+        (x86-64-v3) or, for gpu, ptx and cuda, a GPU (sm_90a)."""
+        return self._inspector.of_call(level, arguments, keywords, print_after=print_after, target=target)
 
     def profile(self, *arguments: Any, **keywords: Any) -> Any:
         """Time, bytes, flops and share of the machine's peak of every kernel of a call."""

@@ -17,10 +17,14 @@ from stepwell.compiler.signature import Call, Pattern, describe
 if TYPE_CHECKING:
     from stepwell.compiler.program import Program
     from stepwell.compiler.session import Session
+    from stepwell.dialects.target import Target
     from stepwell.lowering.analysis.work import Work
 
 MLIR_LEVELS = ("torch", "linalg", "tile", "loops", "llvm")
 """The levels that are MLIR text, from the contract down; `raw` is above them, ir, asm and obj below."""
+
+GPU_FORMS = ("gpu", "ptx", "cuda")
+"""The kernels of the tile level for a GPU, as MLIR, PTX and CUDA C++."""
 
 
 class Inspector:
@@ -41,31 +45,54 @@ class Inspector:
             for pattern, compiled in variants.compiled:
                 if compiled is self.method.last:
                     call = Call(key, [], tuple(p if isinstance(p, int) else 0 for p in pattern.parts))
-                    return self._level(level, call, pattern, "")
+                    return self._level(level, call, pattern, "", "")
         raise RuntimeError("no call has been made yet: stage() shows the variant that was called last")
 
     def of_call(
-        self, level: str, arguments: Sequence[Any], keywords: Mapping[str, Any], *, print_after: str = ""
+        self,
+        level: str,
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+        *,
+        print_after: str = "",
+        target: str = "",
     ) -> str | bytes:
-        """A level of the variant that a call with these arguments would compile first."""
+        """A level of the variant that a call with these arguments would compile first, for a named target."""
         if level == "raw" and not print_after:
             return self.raw()
         values = self.method.bind(arguments, keywords)
-        return self.method.settle(values, lambda call: self._level(level, call, Pattern(call.numbers), print_after))
+        return self.method.settle(
+            values, lambda call: self._level(level, call, Pattern(call.numbers), print_after, target)
+        )
 
-    def _level(self, level: str, call: Call, pattern: Pattern, print_after: str) -> str | bytes:
+    def program_at(
+        self, level: str, arguments: Sequence[Any], keywords: Mapping[str, Any], target: Target | None = None
+    ) -> Program:
+        """The program of that variant, taken down to a level."""
         from stepwell.compiler.threads_of_compilation import deep_stack
 
-        return deep_stack(lambda: self._make(level, call, pattern, print_after))
+        def lowered(call: Call) -> Program:
+            program = self._program(call, Pattern(call.numbers))
+            lower_to(program, level, target or self.session.target)
+            return program
+
+        values = self.method.bind(arguments, keywords)
+        return self.method.settle(values, lambda call: deep_stack(lambda: lowered(call)))
+
+    def _level(self, level: str, call: Call, pattern: Pattern, print_after: str, target: str) -> str | bytes:
+        from stepwell.compiler.threads_of_compilation import deep_stack
+
+        return deep_stack(lambda: self._make(level, call, pattern, print_after, target))
 
     def _program(self, call: Call, pattern: Pattern) -> Program:
         return self.session.specialized(self.method, call, pattern, self.method._state).program
 
-    def _make(self, level: str, call: Call, pattern: Pattern, print_after: str) -> str | bytes:
+    def _make(self, level: str, call: Call, pattern: Pattern, print_after: str, target: str) -> str | bytes:
         program = self._program(call, pattern)
         printed = io.StringIO()
-        lower_to(program, level, self.session.target, print_after, printed)
-        made = render(program, level, self.session.target)
+        chosen = target_of(level, target, self.session.target)
+        lower_to(program, level, chosen, print_after, printed)
+        made = render(program, level, chosen)
         return printed.getvalue() + made if isinstance(made, str) else made
 
     def table(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
@@ -184,7 +211,7 @@ def _row(level: str, module: Any, seconds: float) -> str:
     return f"  {level:8} {count:10d} {kernels or '':>8} {seconds * 1e3:7.1f} ms"
 
 
-def lower_to(program: Program, level: str, target: Any = None, print_after: str = "", out: Any = None) -> None:
+def lower_to(program: Program, level: str, target: Target | None = None, print_after: str = "", out: Any = None) -> None:
     """Take a program down to a level; print after passes where asked."""
     from stepwell.compiler import pipeline
     from stepwell.compiler.backends.target import host
@@ -193,13 +220,22 @@ def lower_to(program: Program, level: str, target: Any = None, print_after: str 
         if print_after in ("all", step.name):
             out.write(f"// ----- after {step.name}\n{current.text()}")
 
-    last = level if level in MLIR_LEVELS else None
-    if level in ("ptx", "cuda"):
-        last = "tile"
+    last = level if level in MLIR_LEVELS else "tile" if level in GPU_FORMS else None
     pipeline.run(program, target=target or host(), to=last, after=after if print_after else None)
 
 
-def render(program: Program, level: str, target: Any = None) -> str | bytes:
+def target_of(level: str, name: str = "", default: Target | None = None) -> Target:
+    """The target of a level, by name: of a GPU for GPU_FORMS, else a CPU's. Raises ValueError, which lists the names."""
+    from stepwell.compiler.backends.target import host, named
+
+    if level in GPU_FORMS:
+        from stepwell.lowering.gpu.device import DEFAULT, device
+
+        return device(name or DEFAULT).target()
+    return named(name) if name else default or host()
+
+
+def render(program: Program, level: str, target: Target | None = None) -> str | bytes:
     """A program that has come down to a level, as text (or bytes)."""
     if level in MLIR_LEVELS:
         return program.text()
@@ -207,10 +243,11 @@ def render(program: Program, level: str, target: Any = None) -> str | bytes:
     from stepwell.compiler.backends.llvm_text import print_module
     from stepwell.compiler.backends.target import host
 
-    if level in ("ptx", "cuda"):
+    if level in GPU_FORMS:
         from stepwell.compiler.backends import gpu
+        from stepwell.lowering.gpu.device import DEFAULT, device
 
-        return gpu.emit(program.module, level)
+        return gpu.emit(program.module, level, device(target.cpu if target is not None else DEFAULT))
     text = print_module(program.module)
     if level == "ir":
         return text
@@ -229,8 +266,9 @@ def continue_from_text(text: str, level: str, *, passes: str = "", print_after: 
     program = Program.from_text(text)
     out = io.StringIO()
     if not passes:
-        lower_to(program, level, None, print_after, out)
-        made = render(program, level)
+        target = target_of(level)
+        lower_to(program, level, target, print_after, out)
+        made = render(program, level, target)
         return out.getvalue() + (made if isinstance(made, str) else "")
     table = {step.name: step for step in resolve(STEPS, host()) if not isinstance(step, Enter)}
     for name in passes.split(","):

@@ -203,7 +203,7 @@ class _Kernel:
 def _is_closed(text: str) -> bool:
     """Whether a text is one call or one parenthesis, so that it needs none around it."""
     start = text.find("(")
-    if start < 0 or not text.endswith(")") or not text[:start].replace("_", "").isalnum() and start:
+    if start < 0 or not text.endswith(")") or (start and not text[:start].replace("_", "").isalnum()):
         return False
     depth = 0
     for place, letter in enumerate(text[start:], start):

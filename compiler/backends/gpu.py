@@ -49,7 +49,7 @@ class Kernels:
 
     def text(self) -> str:
         """MLIR."""
-        return "".join(f"// {note}\n" for note in self.notes) + f"{self.module}\n"
+        return "".join(f"// {note}\n" for note in self.notes) + str(self.module) + "\n"
 
 
 def kernels_of(module: ModuleOp, target: Device) -> Kernels:

@@ -35,7 +35,10 @@ class Device:
         return Target(TRIPLE, self.name, f"+ptx{self.ptx}", 1024, 32)
 
 
-def device(name: str = "sm_90a") -> Device:
+DEFAULT = "sm_90a"
+
+
+def device(name: str = DEFAULT) -> Device:
     """A GPU by LLVM's name. Raises ValueError, which lists the names, for any other."""
     if name not in ARCHITECTURES:
         raise ValueError(f"no GPU is called {name!r}; there are {', '.join(ARCHITECTURES)}")
