@@ -124,7 +124,6 @@ def _report(options: argparse.Namespace, result: Any, arguments: Sequence[Any]) 
 def compile(options: argparse.Namespace) -> int:
     """`stepwell compile`"""
     from stepwell.compiler.api import load
-
     from stepwell.compiler.stages import target_of
 
     arguments, keywords = inputs_of(options.input)

@@ -78,8 +78,8 @@ class Frame:
             if value.type == INDEX:
                 self.symbols[value] = len(self.symbols)
                 self.sources.append((number, -1))
-        for name, memory in tensors.items():
-            self.evaluator.memories[name] = self._flat(name, memory)
+        for tensor, memory in tensors.items():
+            self.evaluator.memories[tensor] = self._flat(tensor, memory)
         outputs = self.block.args[len(inputs) : len(inputs) + len(results)]
         self.outputs = [
             (value, self._flat(value, memory)) for value, memory in zip(self.graph.roots, outputs, strict=True)
