@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("stepwell", "numpy", "xdsl", "llvmlite", "torch", "onnxruntime", "silero-vad")
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment of a process that is measured: with bytecode, which an installed package has."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **settings}
+
+
+def write_bytecode() -> None:
+    """Compile the sources of this project, so that the first process measured does not do it."""
+    import stepwell
+
+    compileall.compile_dir(Path(stepwell.__file__).parent, quiet=2)
 
 
 def describe() -> dict[str, str]:

@@ -96,6 +96,7 @@ def main() -> int:
         parser.error(f"no model is called {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
     rounds, seconds = (2, 0.01) if given.quick else (given.rounds, given.seconds)
     about, results, rows = machine.describe(), [], []
+    machine.write_bytecode()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.models or Path(temporary)
         missing = [name for name in given.names if not (folder / name / "case.json").exists()]

@@ -9,7 +9,6 @@ Every figure is a process of its own, started several times; the table shows the
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -78,7 +77,7 @@ def start(code: str, cache: Path | str) -> tuple[float, float, float]:
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code + SAY],
-        check=True, capture_output=True, text=True, env={**os.environ, "STEPWELL_CACHE_DIR": str(cache)},
+        check=True, capture_output=True, text=True, env=machine.environment(STEPWELL_CACHE_DIR=str(cache)),
     )  # fmt: skip
     took = time.perf_counter() - started
     inside, peak = (float(x) for x in done.stdout.split())
@@ -108,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     runs = 1 if given.quick else given.runs
     about = machine.describe()
+    machine.write_bytecode()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.models or Path(temporary)
         if not all((folder / name / "case.json").exists() for name in ("silero", "resnet18")):

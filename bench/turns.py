@@ -7,7 +7,6 @@ over rounds, and for ratios the median of the rounds' ratios.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any
+
+import machine
 
 HERE = Path(__file__).parent
 
@@ -37,7 +38,7 @@ class Peer:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **settings},
+            env=machine.environment(**settings),
         )
         self.ready = self._hear()
 
