@@ -85,6 +85,7 @@ class Outcome:
     first_call: float = 0.0
     peak: float = 0.0
     rounds: list[float] = field(default_factory=list)
+    fastest: float = float("inf")
     calls: int = 0
     failure: str | None = None
 
@@ -100,8 +101,10 @@ def take_turns(peers: Sequence[Peer], rounds: int, seconds: float) -> dict[str, 
     for number in range(rounds):
         for peer in peers if number % 2 == 0 else reversed(peers):
             times = peer.turn(seconds)
-            outcomes[peer.name].rounds.append(median(times))
-            outcomes[peer.name].calls += len(times)
+            outcome = outcomes[peer.name]
+            outcome.rounds.append(median(times))
+            outcome.fastest = min(outcome.fastest, *times)
+            outcome.calls += len(times)
     return outcomes
 
 

@@ -24,6 +24,7 @@ from xdsl.ir import Attribute, SSAValue
 from stepwell.lowering.linalg.structure import Contraction, contraction
 from stepwell.lowering.tile_to_loops.accesses import Accesses, Walk, symbolic
 from stepwell.lowering.tile_to_loops.choose import (
+    BLOCKS_PER_CORE,
     accesses_of,
     all_maskable,
     fitting_lanes,
@@ -46,6 +47,9 @@ FEW_ROWS = 8
 """With so few rows B is read once and not packed."""
 
 K_UNROLL = 4
+
+PANEL_BLOCKS_PER_CORE = 4
+"""How many blocks of panels each thread should get: the more panels in one, the less often rows are staged."""
 
 
 @dataclass(eq=False)
@@ -205,14 +209,24 @@ class Writer:
     def _stages_a(self, rows: int | None, mr: int, nr: int, tiling: Tiling) -> bool:
         """Whether rows of A are copied: where many columns use them and their stride is large."""
         k = self.k_total
-        columns = self.space.sizes[self.n_axis].constant
-        block = tiling.blocks.get(self.n_axis, columns)
+        block = self._columns_at_once(tiling)
         wanted = self.frame.setting("pack_a", -1)
         if k is None or len(self.m_axes) != 1 or wanted == 0:
             return False
         if self._stride(self.product.dims.lhs, self.product.walk.reduced[self.node.op][-1]) != 1:
             return False
         return wanted == 1 or (mr >= 4 and k >= 256 and block is not None and block >= 4 * nr)
+
+    def _columns_at_once(self, tiling: Tiling) -> int | None:
+        """How many columns one block of work has; None where that is not known."""
+        total = 1
+        for axis in self.n_axes:
+            size = self.space.sizes[axis].constant
+            block = tiling.blocks.get(axis, size)
+            if block is None:
+                return None
+            total *= block if size is None else min(block, size)
+        return total
 
     def _blocks(self, tiling: Tiling, rows: int | None, mr: int, nr: int, pack: bool) -> None:
         """What threads share: batches first, then blocks of columns, then blocks of rows."""
@@ -236,8 +250,13 @@ class Writer:
             shared *= -(-(columns or nc) // nc)
         for axis in outer:
             blocks.setdefault(axis, 1)
+        panels = self._panels(nr) if not pack else {}
         for axis in blocks:
             blocks[axis] = max(1, tiling.tile.get(axis, 1))
+            if axis in panels:
+                count = space.sizes[axis].constant or panels[axis] * cores * BLOCKS_PER_CORE
+                blocks[axis] = max(blocks[axis], min(panels[axis], count // (cores * PANEL_BLOCKS_PER_CORE)))
+                shared = shared // blocks[axis]
         if self.m_axes and parallel and shared < 2 * cores and (rows is None or rows >= 2 * mr):
             mc = frame.setting("mc", max(mr, -(-(rows or 16 * mr) // (4 * cores) // mr) * mr))
             for axis in self.m_axes[:-1]:
@@ -247,7 +266,7 @@ class Writer:
             inside[self.n_axis] = max(nr, -(-(columns or 16 * nr) // (4 * cores) // nr) * nr)
         tiling.blocks = {**blocks, **inside}
         if not pack and not parallel:
-            tiling.blocks = self._panels(nr)
+            tiling.blocks = panels
 
     def _panels(self, nr: int) -> dict[int, int]:
         """What one thread does at a time of a B that lies in panels: as many as half of the cache holds."""
