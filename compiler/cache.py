@@ -19,7 +19,7 @@ from pathlib import Path
 LIMIT = 1 << 30
 """Bytes that the cache may take; the entries that were not used for the longest time go first."""
 
-MAGIC = b"stepwell object 1\n"
+MAGIC = b"stepwell object 2\n"
 
 
 def default_directory() -> Path | None:
@@ -71,7 +71,7 @@ class Cache:
         path = self._path(key)
         try:
             data = path.read_bytes()
-            body = _unseal(data)
+            body = _unseal(key, data)
             if body is None:
                 path.unlink(missing_ok=True)
                 return None
@@ -90,7 +90,7 @@ class Cache:
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(MAGIC + hashlib.sha256(body).digest() + body)
+                    file.write(MAGIC + _seal(key, body) + body)
                 os.replace(temporary, path)
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
@@ -140,11 +140,16 @@ def _prepare(directory: Path) -> bool:
     return state.st_uid == os.getuid() and not state.st_mode & 0o022
 
 
-def _unseal(data: bytes) -> bytes | None:
-    """The body of an entry, if it is whole."""
+def _seal(key: str, body: bytes) -> bytes:
+    """A checksum of a body and of the key that it was put under: an entry in another's place is no entry."""
+    return hashlib.sha256(key.encode() + body).digest()
+
+
+def _unseal(key: str, data: bytes) -> bytes | None:
+    """The body of an entry, if it is whole and in its place."""
     head = len(MAGIC) + 32
     body = data[head:]
-    good = data.startswith(MAGIC) and hashlib.sha256(body).digest() == data[len(MAGIC) : head]
+    good = data.startswith(MAGIC) and _seal(key, body) == data[len(MAGIC) : head]
     return body if good else None
 
 

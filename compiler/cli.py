@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the model or the program failed (the message says where); 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -36,19 +37,18 @@ def parser() -> argparse.ArgumentParser:
     emit = commands.add_parser("compile", help="print a method at some level of the stair")
     _model_arguments(emit)
     emit.add_argument("--emit", choices=LEVELS, default="linalg", help="the level (default linalg)")
-    emit.add_argument("--print-after", metavar="PASS", default="", help="print after this pass, or after `all`")
-    emit.add_argument("--output", "-o", metavar="FILE", help="where to write (default: standard output)")
-    emit.add_argument("--target", metavar="NAME", default="", help="a CPU such as x86-64-v3 (default: this one), or for "
-                      "gpu, ptx and cuda a GPU such as sm_80 (default sm_90a)")  # fmt: skip
+    _showing_arguments(emit)
 
     stages = commands.add_parser("stages", help="per level: operations, text size, time; variants and fallbacks")
     _model_arguments(stages)
 
     opt = commands.add_parser("opt", help="take a text of some level further down")
     opt.add_argument("file", help="MLIR text of the torch contract or below")
-    opt.add_argument("--to", choices=LEVELS[1:8], default="llvm", help="the level to stop at (default llvm)")
+    opt.add_argument("--to", choices=LEVELS[1:], default="llvm", help="the level to stop at (default llvm)")
     opt.add_argument("--passes", metavar="LIST", default="", help="run exactly these passes, separated by commas")
-    opt.add_argument("--print-after", metavar="PASS", default="", help="print after this pass, or after `all`")
+    opt.add_argument("--verify", choices=("never", "crossings", "each"), default="crossings",
+                     help="check the module never, at each level (default), or after each pass")  # fmt: skip
+    _showing_arguments(opt)
 
     commands.add_parser("ops", help="all ops that are declared, as the table of docs/ops.md")
     explain = commands.add_parser("explain", help="one op: schema, where it is declared, what it becomes, its tests")
@@ -62,11 +62,21 @@ def _model_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", "-i", action="append", default=[], metavar="VALUE", help=_INPUT)
 
 
+def _showing_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--print-after", metavar="PASS", default="", help="print after this pass, or after `all`")
+    command.add_argument("--locations", action="store_true", help="with the places of the source that ops come from")
+    command.add_argument("--mlir-opt", action="store_true",
+                         help="as `mlir-opt --allow-unregistered-dialect` reads it: our own ops in generic form")  # fmt: skip
+    command.add_argument("--output", "-o", metavar="FILE", help="where to write (default: standard output)")
+    command.add_argument("--target", metavar="NAME", default="", help="a CPU such as x86-64-v3 (default: this one), or "
+                         "for gpu, ptx and cuda a GPU such as sm_80 (default sm_90a)")  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = parser().parse_args(arguments)
     from stepwell.compiler import commands
-    from stepwell.dialects.diagnostics import Error
+    from stepwell.dialects.diagnostics import ArchiveError, Error
 
     try:
         return int(getattr(commands, options.command)(options))
@@ -74,7 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stepwell {options.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        # Whoever read has enough; what Python still holds for it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return 130
+    except ArchiveError as error:
+        print(f"stepwell: {options.model}: {error}", file=sys.stderr)
     except (Error, OSError) as error:
         print(f"stepwell: {error}", file=sys.stderr)
     except Exception as error:

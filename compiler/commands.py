@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.compiler.progress import progress
+
 
 class Usage(Exception):
     """The command line asks for something that makes no sense; exit code 2."""
@@ -77,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
     model = load(options.model)
     loaded = time.perf_counter()
     method = model.method(options.method)
-    result = method(*arguments, **keywords)
+    with progress(f"compiling {options.method}"):
+        result = method(*arguments, **keywords)
     first = time.perf_counter()
     times = _timed(method, arguments, keywords, options.repeat)
     print(f"{options.model}: {options.method}{_describe_arguments(arguments, keywords)} -> {_describe(result)}")
@@ -124,24 +127,39 @@ def _report(options: argparse.Namespace, result: Any, arguments: Sequence[Any]) 
 def compile(options: argparse.Namespace) -> int:
     """`stepwell compile`"""
     from stepwell.compiler.api import load
-    from stepwell.compiler.stages import target_of
+    from stepwell.compiler.descent import known, target_of
 
-    arguments, keywords = inputs_of(options.input)
+    if options.emit in BINARY and not options.output:
+        raise Usage(f"--emit={options.emit} is binary: say where to write it with -o FILE")
     try:
-        target_of(options.emit, options.target)
+        target = target_of(options.emit, options.target)
+        if options.print_after not in ("", "all"):
+            known(options.print_after, target)
     except ValueError as error:
         raise Usage(str(error)) from None
+    arguments, keywords = inputs_of(options.input)
     method = load(options.model).method(options.method)
-    made = method.emit(options.emit, arguments, keywords, print_after=options.print_after, target=options.target)
+    with progress(f"compiling {options.method} to {options.emit}"):
+        made = method.emit(
+            options.emit, arguments, keywords, print_after=options.print_after, target=options.target,
+            locations=options.locations, own_generic=options.mlir_opt,
+        )  # fmt: skip
+    _write(made, options.output)
+    return 0
+
+
+BINARY = ("obj",)
+
+
+def _write(made: str | bytes, path: str | None) -> None:
+    """To a file, or to standard output."""
     if isinstance(made, bytes):
-        if not options.output:
-            raise Usage(f"--emit={options.emit} is binary: say where to write it with -o FILE")
-        Path(options.output).write_bytes(made)
-    elif options.output:
-        Path(options.output).write_text(made)
+        assert path is not None
+        Path(path).write_bytes(made)
+    elif path:
+        Path(path).write_text(made)
     else:
         sys.stdout.write(made if made.endswith("\n") else made + "\n")
-    return 0
 
 
 def stages(options: argparse.Namespace) -> int:
@@ -150,16 +168,31 @@ def stages(options: argparse.Namespace) -> int:
 
     arguments, keywords = inputs_of(options.input)
     method = load(options.model).method(options.method)
-    print(method.describe_stages(arguments, keywords))
+    with progress(f"compiling {options.method}"):
+        table = method.describe_stages(arguments, keywords)
+    print(table)
     return 0
 
 
 def opt(options: argparse.Namespace) -> int:
     """`stepwell opt`"""
-    from stepwell.compiler.stages import continue_from_text
+    from stepwell.compiler.descent import Showing, continue_from_text
+    from stepwell.compiler.threads_of_compilation import deep_stack
 
-    text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text()
-    sys.stdout.write(continue_from_text(text, options.to, passes=options.passes, print_after=options.print_after))
+    if options.to in BINARY and not options.output:
+        raise Usage(f"--to={options.to} is binary: say where to write it with -o FILE")
+    name = "<standard input>" if options.file == "-" else options.file
+    data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
+    text = data.decode("utf-8", "replace")
+    showing = Showing(options.print_after, options.target, options.locations, options.mlir_opt, options.verify)
+    try:
+        with progress(f"compiling {name} to {options.passes or options.to}"):
+            made = deep_stack(
+                lambda: continue_from_text(text, options.to, passes=options.passes, showing=showing, name=name)
+            )
+    except ValueError as error:
+        raise Usage(str(error)) from None
+    _write(made, options.output)
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.compiler.descent import Showing
 from stepwell.compiler.method import Method
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
 from stepwell.compiler.session import Session
@@ -64,10 +65,13 @@ class Callable_:
         *,
         print_after: str = "",
         target: str = "",
+        locations: bool = False,
+        own_generic: bool = False,
     ) -> str | bytes:
         """A level for a call with these arguments, without running it; bytes for obj. `target` names a CPU
-        (x86-64-v3) or, for gpu, ptx and cuda, a GPU (sm_90a)."""
-        return self._inspector.of_call(level, arguments, keywords, print_after=print_after, target=target)
+        (x86-64-v3) or, for gpu, ptx and cuda, a GPU (sm_90a); for the rest see `descent.Showing`."""
+        showing = Showing(print_after, target, locations, own_generic)
+        return self._inspector.of_call(level, arguments, keywords, showing)
 
     def profile(self, *arguments: Any, **keywords: Any) -> Any:
         """Time, bytes, flops and share of the machine's peak of every kernel of a call."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
-from stepwell.dialects.diagnostics import CompileError
+from stepwell.dialects.diagnostics import CompileError, Location
 from stepwell.dialects.levels import BY_NAME, Level
 from stepwell.dialects.text import parse, print_text
+
+if TYPE_CHECKING:
+    from xdsl.utils.exceptions import ParseError
 
 Array = np.ndarray[Any, Any]
 
@@ -92,10 +95,29 @@ class Program:
         try:
             module = parse(text, name)
             module.verify()
-        except (ParseError, VerifyException) as error:
-            raise CompileError(f"{name}: {error}") from error
+        except ParseError as error:
+            raise CompileError(error.msg, _place(error, name)) from error
+        except VerifyException as error:
+            raise CompileError(f"{name}: {_cut(str(error))}") from error
         except Exception as error:
             # xDSL checks much by assertions and by the exceptions of the Python that it is written in.
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            reason = _cut(f"{type(error).__name__}: {error}".rstrip(": "))
             raise CompileError(f"{name}: this is no valid module; reading it stopped with {reason}") from error
         return Program(module, resources if isinstance(resources, Resources) else Resources(resources))
+
+
+def _place(error: ParseError, name: str) -> Location:
+    """Where a text could not be read: file, line and column, with the words around it."""
+    content, start = error.span.input.content, error.span.start
+    text = content if isinstance(content, str) else content.decode("utf-8", "replace")
+    first = text.rfind("\n", 0, start) + 1
+    last = text.find("\n", start)
+    line = text[first : last if last >= 0 else len(text)]
+    column = start - first
+    shown = max(0, column - 60)
+    return Location(name, text.count("\n", 0, start) + 1, min(column, 60), line[shown : shown + 120])
+
+
+def _cut(text: str, limit: int = 2000) -> str:
+    """An explanation that may hold a whole module, its beginning."""
+    return text if len(text) <= limit else f"{text[:limit]} ..."

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stepwell.compiler.descent import MLIR_LEVELS, PLAIN, Showing, lower_to, render, target_of
 from stepwell.compiler.executable import Executable, leaf_positions
 from stepwell.compiler.method import Method
 from stepwell.compiler.signature import Call, Pattern, describe
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from stepwell.compiler.session import Session
     from stepwell.dialects.target import Target
     from stepwell.lowering.analysis.work import Work
-
-MLIR_LEVELS = ("torch", "linalg", "tile", "loops", "llvm")
-"""The levels that are MLIR text, from the contract down; `raw` is above them, ir, asm and obj below."""
-
-GPU_FORMS = ("gpu", "ptx", "cuda")
-"""The kernels of the tile level for a GPU, as MLIR, PTX and CUDA C++."""
 
 
 class Inspector:
@@ -45,7 +40,7 @@ class Inspector:
             for pattern, compiled in variants.compiled:
                 if compiled is self.method.last:
                     call = Call(key, [], tuple(p if isinstance(p, int) else 0 for p in pattern.parts))
-                    return self._level(level, call, pattern, "", "")
+                    return self._level(level, call, pattern, PLAIN)
         raise RuntimeError("no call has been made yet: stage() shows the variant that was called last")
 
     def of_call(
@@ -53,17 +48,13 @@ class Inspector:
         level: str,
         arguments: Sequence[Any],
         keywords: Mapping[str, Any],
-        *,
-        print_after: str = "",
-        target: str = "",
+        showing: Showing = PLAIN,
     ) -> str | bytes:
-        """A level of the variant that a call with these arguments would compile first, for a named target."""
-        if level == "raw" and not print_after:
+        """A level of the variant that a call with these arguments would compile first."""
+        if level == "raw":
             return self.raw()
         values = self.method.bind(arguments, keywords)
-        return self.method.settle(
-            values, lambda call: self._level(level, call, Pattern(call.numbers), print_after, target)
-        )
+        return self.method.settle(values, lambda call: self._level(level, call, Pattern(call.numbers), showing))
 
     def program_at(
         self, level: str, arguments: Sequence[Any], keywords: Mapping[str, Any], target: Target | None = None
@@ -79,20 +70,20 @@ class Inspector:
         values = self.method.bind(arguments, keywords)
         return self.method.settle(values, lambda call: deep_stack(lambda: lowered(call)))
 
-    def _level(self, level: str, call: Call, pattern: Pattern, print_after: str, target: str) -> str | bytes:
+    def _level(self, level: str, call: Call, pattern: Pattern, showing: Showing) -> str | bytes:
         from stepwell.compiler.threads_of_compilation import deep_stack
 
-        return deep_stack(lambda: self._make(level, call, pattern, print_after, target))
+        return deep_stack(lambda: self._make(level, call, pattern, showing))
 
     def _program(self, call: Call, pattern: Pattern) -> Program:
         return self.session.specialized(self.method, call, pattern, self.method._state).program
 
-    def _make(self, level: str, call: Call, pattern: Pattern, print_after: str, target: str) -> str | bytes:
+    def _make(self, level: str, call: Call, pattern: Pattern, showing: Showing) -> str | bytes:
         program = self._program(call, pattern)
         printed = io.StringIO()
-        chosen = target_of(level, target, self.session.target)
-        lower_to(program, level, chosen, print_after, printed)
-        made = render(program, level, chosen)
+        chosen = target_of(level, showing.target, self.session.target)
+        lower_to(program, level, chosen, showing, printed)
+        made = render(program, level, chosen, showing)
         return printed.getvalue() + made if isinstance(made, str) else made
 
     def table(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
@@ -209,74 +200,3 @@ def _row(level: str, module: Any, seconds: float) -> str:
     count = sum(1 for _ in module.walk())
     kernels = sum(isinstance(op, tile.KernelOp) for op in module.ops)
     return f"  {level:8} {count:10d} {kernels or '':>8} {seconds * 1e3:7.1f} ms"
-
-
-def lower_to(program: Program, level: str, target: Target | None = None, print_after: str = "", out: Any = None) -> None:
-    """Take a program down to a level; print after passes where asked."""
-    from stepwell.compiler import pipeline
-    from stepwell.compiler.backends.target import host
-
-    def after(step: Any, current: Program) -> None:
-        if print_after in ("all", step.name):
-            out.write(f"// ----- after {step.name}\n{current.text()}")
-
-    last = level if level in MLIR_LEVELS else "tile" if level in GPU_FORMS else None
-    pipeline.run(program, target=target or host(), to=last, after=after if print_after else None)
-
-
-def target_of(level: str, name: str = "", default: Target | None = None) -> Target:
-    """The target of a level, by name: of a GPU for GPU_FORMS, else a CPU's. Raises ValueError, which lists the names."""
-    from stepwell.compiler.backends.target import host, named
-
-    if level in GPU_FORMS:
-        from stepwell.lowering.gpu.device import DEFAULT, device
-
-        return device(name or DEFAULT).target()
-    return named(name) if name else default or host()
-
-
-def render(program: Program, level: str, target: Target | None = None) -> str | bytes:
-    """A program that has come down to a level, as text (or bytes)."""
-    if level in MLIR_LEVELS:
-        return program.text()
-    from stepwell.compiler.backends import jit
-    from stepwell.compiler.backends.llvm_text import print_module
-    from stepwell.compiler.backends.target import host
-
-    if level in GPU_FORMS:
-        from stepwell.compiler.backends import gpu
-        from stepwell.lowering.gpu.device import DEFAULT, device
-
-        return gpu.emit(program.module, level, device(target.cpu if target is not None else DEFAULT))
-    text = print_module(program.module)
-    if level == "ir":
-        return text
-    if level == "asm":
-        return jit.compile_assembly(text, target or host())
-    return jit.compile_object(text, target or host())
-
-
-def continue_from_text(text: str, level: str, *, passes: str = "", print_after: str = "") -> str:
-    """Read a module of any level and take it further: to a level, or through the passes named."""
-    from stepwell.compiler.backends.target import host
-    from stepwell.compiler.pipeline import STEPS, Enter, resolve
-    from stepwell.compiler.program import Program
-    from stepwell.dialects import context
-
-    program = Program.from_text(text)
-    out = io.StringIO()
-    if not passes:
-        target = target_of(level)
-        lower_to(program, level, target, print_after, out)
-        made = render(program, level, target)
-        return out.getvalue() + (made if isinstance(made, str) else "")
-    table = {step.name: step for step in resolve(STEPS, host()) if not isinstance(step, Enter)}
-    for name in passes.split(","):
-        if name not in table:
-            from stepwell.compiler.commands import Usage
-
-            raise Usage(f"there is no pass {name!r}; there are {', '.join(table)}")
-        table[name].apply(program.module, context())
-        if print_after in ("all", name):
-            out.write(f"// ----- after {name}\n{program.text()}")
-    return out.getvalue() + program.text()

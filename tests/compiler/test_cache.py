@@ -35,6 +35,49 @@ def test_a_damaged_entry_is_removed(tmp_path: Path) -> None:
     assert not entry.exists()
 
 
+def test_an_entry_in_the_place_of_another_is_removed(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    for part in "ab":
+        cache.put(key_of(part), part.encode())
+    os.replace(cache._path(key_of("a")), cache._path(key_of("b")))
+    assert cache.get(key_of("b")) is None and not cache._path(key_of("b")).exists()
+
+
+def test_a_model_runs_over_a_damaged_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every entry cut, changed in one bit, emptied, or swapped with another: compiled again, never linked."""
+    import numpy as np
+
+    import stepwell
+    from stepwell.compiler import cache as module
+
+    root = Path(__file__).parents[2]
+    images = np.load(root / "examples" / "digits" / "images.npy")[:2]
+    monkeypatch.setattr(module, "_default", Cache(tmp_path / "c"))
+
+    def outcome() -> tuple[object, bytes]:
+        method = stepwell.load(root / "examples" / "digits" / "digits.pt").method("forward")
+        result = method(images)
+        return (method.statistics.cache_hits, method.statistics.compilations), result.tobytes()
+
+    first = outcome()
+    assert first[0] == (0, 1) and outcome() == ((1, 0), first[1])
+    entries = sorted((tmp_path / "c").glob("??/*"))
+    assert len(entries) >= 3
+    contents = [entry.read_bytes() for entry in entries]
+    for damage in (
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-9] + bytes([data[-9] ^ 4]) + data[-8:],
+        lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:],
+        lambda data: b"",
+    ):
+        for entry, data in zip(entries, contents, strict=True):
+            entry.write_bytes(damage(data))
+        assert outcome() == first
+    for entry, data in zip(entries, contents[1:] + contents[:1], strict=True):
+        entry.write_bytes(data)
+    assert outcome() == first
+
+
 def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path) -> None:
     os.chmod(tmp_path, 0o777)
     cache = Cache(tmp_path)
