@@ -4,7 +4,7 @@
     python bench/loops.py --quick    short
 
 The same source is scripted twice. Results, the numbers of iterations among them, must be equal. The least factor is
-what the project promises: 20.
+what the project promises: 20; the exit status says whether it is kept.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _time(call: Callable[[], Any], seconds: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="short turns; writes no results")
+    parser.add_argument("--quick", action="store_true", help="short turns; writes no results, keeps no promise")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args(arguments)
     rounds, seconds = (3, 0.01) if given.quick else (9, 0.1)
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slow = [r.name for r in results if r.factor < PROMISED]
     if slow:
         print(f"\nless than {PROMISED:.0f} times faster: {', '.join(slow)}")
-    return 1 if slow else 0
+    return 1 if slow and not given.quick else 0
 
 
 if __name__ == "__main__":

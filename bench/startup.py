@@ -3,7 +3,8 @@
     python bench/startup.py              prints a table and writes bench/results/startup
     python bench/startup.py --quick      tiny ResNet-18, no results written
 
-Every figure is a process of its own, started several times; the table shows the median, and what was promised.
+Every figure is a process of its own, started several times; the table shows the median, and what was promised. The exit
+status says whether all of it is kept.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def figure(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny ResNet-18, one start each; writes no results")
+    parser.add_argument("--quick", action="store_true", help="tiny ResNet-18, one start each; writes no results, keeps no promise")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--models", type=Path, help="folder to keep the models in (default: made anew)")
     parser.add_argument("--out", type=Path, default=HERE / "results")
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if not given.quick:
         report.write(given.out, "startup", {"machine": about, "results": [vars(f) for f in figures]}, text)
-    return 0 if all(f.kept for f in figures) else 1
+    return 0 if given.quick or all(f.kept for f in figures) else 1
 
 
 if __name__ == "__main__":
