@@ -274,7 +274,9 @@ class _Run:
                 self.literals[made.storage] = where
         else:
             made = self._graph(path, value, where)
-        self.objects[value] = made
+        if isinstance(made, (TensorRef, ListRef, DictRef, ObjectRef)):
+            # Numbers have no identity: one constant of the graph may be what several attributes happen to hold.
+            self.objects[value] = made
         return made
 
     def _graph(self, path: Path, value: SSAValue, where: AttributePath) -> Abstract:

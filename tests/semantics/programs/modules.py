@@ -31,6 +31,21 @@ class CountsCalls(nn.Module):
         return x * self.count * self.scale
 
 
+@case([t(2), 8], [t(2), 16], [t(2), 8], [t(2), 8])
+class StateThatEqualsAConstant(nn.Module):
+    """The number 16 is what two attributes happen to hold; only one of them changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = 16
+        self.rates = [8, 16]
+
+    def forward(self, x: Tensor, rate: int):
+        changed = self.last != rate
+        self.last = rate
+        return x * self.rates[1] + self.rates[0], changed
+
+
 @case([t(2)], [t(2)], [t(2)])
 class BufferInPlace(nn.Module):
     def __init__(self):
