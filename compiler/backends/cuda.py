@@ -57,6 +57,7 @@ class _Kernel:
     def __init__(self, function: gpu.FuncOp, needs: set[str]) -> None:
         self.function, self.needs = function, needs
         self.ranges = Ranges.of(function)
+        self.needed = needed_values(function)
         self.lines: list[str] = []
         self.depth = 1
         self.names: dict[SSAValue, str] = {}
@@ -127,7 +128,7 @@ class _Kernel:
                 writer(self, op)
             elif (constant := constant_of(op)) is not None:
                 self.names[op.results[0]] = constant
-            else:
+            elif op.results[0] in self.needed:
                 self._compute(op)
         return None
 
@@ -198,6 +199,17 @@ class _Kernel:
             pairs = [(name, copy) for (name, _), copy in zip(pairs, copies, strict=True)]
         for name, value in pairs:
             self.line(f"{name} = {value};")
+
+
+def needed_values(function: gpu.FuncOp) -> set[SSAValue]:
+    """The values that have a place in the source: not the sizes that only memrefs have, pointers do without."""
+    needed: set[SSAValue] = set()
+    for op in reversed(list(function.walk())):
+        if isinstance(op, memref.ReinterpretCastOp):
+            needed.add(op.operands[0])
+        elif op.regions or not op.results or any(result in needed for result in op.results):
+            needed.update(op.operands)
+    return needed
 
 
 def _is_closed(text: str) -> bool:

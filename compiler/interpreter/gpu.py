@@ -11,7 +11,7 @@ accesses that are out of bounds or not aligned, an element of a result that is w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from xdsl.dialects import arith, gpu, memref, scf, vector
@@ -99,7 +99,14 @@ class _Global:
         self.array[places] = values
 
 
-class _Shared:
+class Team(Protocol):
+    """What memory must know of the threads that use it."""
+
+    threads: int
+    epoch: int
+
+
+class Shared:
     """Memory of each block, with who has read and written each element since the last barrier."""
 
     def __init__(self, blocks: int, count: int, dtype: np.dtype[Any]) -> None:
@@ -108,7 +115,7 @@ class _Shared:
         self.readers, self.read_at = np.full(blocks * count, NOBODY), np.full(blocks * count, -1)
         self.writers, self.written_at = np.full(blocks * count, NOBODY), np.full(blocks * count, -1)
 
-    def places(self, machine: _Machine, index: Array, lanes: Array) -> Array:
+    def places(self, machine: Team, index: Array, lanes: Array) -> Array:
         """The elements that threads mean, checked."""
         bad = (index < 0) | (index >= self.count)
         if bad.any():
@@ -116,7 +123,7 @@ class _Shared:
         found: Array = lanes // machine.threads * self.count + index
         return found
 
-    def read(self, machine: _Machine, places: Array, lanes: Array) -> Array:
+    def read(self, machine: Team, places: Array, lanes: Array) -> Array:
         if ((self.written_at[places] == machine.epoch) & (self.writers[places] != lanes)).any():
             raise Fault("shared memory is read that another thread has written since the last barrier")
         others = (self.read_at[places] == machine.epoch) & (self.readers[places] != lanes)
@@ -127,7 +134,7 @@ class _Shared:
         found: Array = self.array[places]
         return found
 
-    def write(self, machine: _Machine, places: Array, lanes: Array, values: Array) -> None:
+    def write(self, machine: Team, places: Array, lanes: Array, values: Array) -> None:
         read = (self.read_at[places] == machine.epoch) & (self.readers[places] != lanes)
         written = (self.written_at[places] == machine.epoch) & (self.writers[places] != lanes)
         if read.any() or written.any() or len(np.unique(places)) != len(places):
@@ -242,7 +249,7 @@ def _shuffle(machine: _Machine, op: Operation) -> None:
 def _alloca(machine: _Machine, op: Operation) -> None:
     kind = cast("MemRefType[Attribute]", op.results[0].type)
     (count,) = kind.get_shape()
-    machine.values[op.results[0]] = _Shared(machine.blocks, count, dtype_of(kind.element_type))
+    machine.values[op.results[0]] = Shared(machine.blocks, count, dtype_of(kind.element_type))
 
 
 def _reinterpret_cast(machine: _Machine, op: Operation) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,21 +94,3 @@ def recorded(name: str, batch: int) -> list[Any]:
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Archive]:
     monkeypatch.setenv("STEPWELL_CACHE_DIR", str(tmp_path))
     return lambda name: Archive(ARCHIVES / f"{name}.pt", recorded(name, 2))
-
-
-@pytest.fixture
-def tool() -> Callable[[str], Path]:
-    """A file of the wheels of the extra `gpu-tools`. Without it the test is skipped, but not in CI."""
-
-    def find(pattern: str) -> Path:
-        import importlib.util
-
-        root = importlib.util.find_spec("nvidia")
-        for place in root.submodule_search_locations or () if root is not None else ():
-            for found in sorted(Path(place).glob(f"**/{pattern}")):
-                return found
-        if os.environ.get("STEPWELL_CI"):
-            pytest.fail(f"{pattern} is missing, and CI installs the extra gpu-tools")
-        pytest.skip(f"{pattern} is missing: pip install -e '.[gpu-tools]'")
-
-    return find

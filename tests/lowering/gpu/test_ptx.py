@@ -1,0 +1,128 @@
+"""The PTX itself is run, and gives what the tile level gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from xdsl.dialects.builtin import IndexType
+
+from stepwell.compiler.interpreter import InterpreterError, ptx
+from stepwell.lowering.gpu import geometry, matmul
+
+RNG = np.random.default_rng(9)
+
+
+def normal(*sizes: int) -> Any:
+    return RNG.standard_normal(sizes).astype(np.float32)
+
+
+def runner(kernels: Any) -> Callable[..., None]:
+    """Launches the PTX of some kernels."""
+    entries = ptx.parse(kernels.ptx())
+    assert set(entries) == {f.sym_name.data for f in kernels.functions}
+
+    def run(function: Any, inputs: Sequence[Any], results: Sequence[Any]) -> None:
+        entry = entries[function.sym_name.data]
+        assert entry.threads == geometry.threads_of(function)
+        sizes = [np.int64(size) for size in geometry.passed_sizes(function, inputs)]
+        given = [
+            np.int64(value) if isinstance(kind, IndexType) else value
+            for value, kind in zip(inputs, function.function_type.inputs, strict=False)
+        ]
+        tensors = [np.ascontiguousarray(v) if isinstance(v, np.ndarray) and v.ndim else v for v in given]
+        blocks = geometry.grid_of(function, geometry.sizes_of(function, inputs))
+        ptx.launch(entry, blocks, [*tensors, *results, *sizes])
+
+    return run
+
+
+@pytest.fixture
+def through_ptx(checked: Any) -> Callable[..., Any]:
+    """A module whose launches are made in PTX."""
+
+    def make(module: Any, resources: Any = None) -> Any:
+        from stepwell.compiler.backends.gpu import kernels_of
+        from stepwell.lowering.gpu import device
+
+        return checked(module, resources, run=runner(kernels_of(module, device())))
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["mlp", "encoder", "lstm"])
+def test_archives(name: str, archive: Any, through_ptx: Any) -> None:
+    model = archive(name)
+    run = through_ptx(model.module, model.resources)
+    prepared = run(entry="prepare")
+    entry = next(op for op in model.module.ops if op.name == "func.func" and op.sym_name.data == "forward")
+    missing = len(entry.function_type.inputs) - len(model.inputs) - len(prepared)
+    run(*model.inputs, *[1.0] * missing, *prepared, entry="forward")
+    assert {f.sym_name.data for f in run.kernels.functions} == set(run.launched)
+
+
+@pytest.mark.parametrize("sizes", [(7, 33), (3, 128), (3, 1000), (2, 5001)])
+def test_softmax(graph: Any, formed: Any, through_ptx: Any, sizes: tuple[int, ...]) -> None:
+    g = graph(x=sizes)
+    through_ptx(formed(g.returns(g.softmax(g["x"]))))(normal(*sizes))
+
+
+@pytest.mark.parametrize("tile", [matmul.LARGE, matmul.MIDDLE, matmul.SMALL], ids=["large", "middle", "small"])
+def test_tiles(graph: Any, formed: Any, through_ptx: Any, monkeypatch: pytest.MonkeyPatch, tile: Any) -> None:
+    monkeypatch.setattr(matmul, "choose_tile", lambda *_: tile)
+    g = graph(a=(130, 24), b=(140, 24))
+    through_ptx(formed(g.returns(g.product(g["a"], g["b"], "mk,nk->mn"))))(normal(130, 24), normal(140, 24))
+
+
+def test_sizes_only_known_at_run_time(graph: Any, formed: Any, through_ptx: Any) -> None:
+    g = graph(x=("n", "m"), y=("m",))
+    b = g.builder
+    out = b.elementwise(lambda a, c: (a * c).math("tanh"), g["x"], g["y"], dtype=g["x"].dtype)
+    run = through_ptx(formed(g.returns(out, g.softmax(g["x"]))))
+    run(normal(5, 37), normal(37))
+    run(normal(0, 37), normal(37))
+
+
+FUNCTIONS = ("exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "rsqrt", "sqrt", "floor", "atan",
+             "ceil", "round", "roundeven", "trunc", "sinh", "cbrt")  # fmt: skip
+
+
+def test_math_functions(graph: Any, formed: Any, through_ptx: Any) -> None:
+    g = graph(x=(1003,))
+    results = [g.builder.elementwise(lambda e, n=n: e.math(n), g["x"], dtype=g["x"].dtype) for n in FUNCTIONS]
+    x = (normal(1003) * 8).astype(np.float32)
+    x[:4] = np.inf, -np.inf, np.nan, 0
+    through_ptx(formed(g.returns(*results)))(x)
+
+
+def changed(kernels: Any, change: Callable[[str], str]) -> Any:
+    text = kernels.ptx()
+    again = change(text)
+    assert again != text
+    return ptx.parse(again)
+
+
+def test_a_barrier_that_is_lost_on_the_way_is_found(graph: Any, formed: Any) -> None:
+    from stepwell.compiler.backends.gpu import kernels_of
+    from stepwell.lowering.gpu import device
+
+    g = graph(a=(20, 32), b=(32, 64))
+    kernels = kernels_of(formed(g.returns(g.product(g["a"], g["b"], "mk,kn->mn"))), device())
+    name = kernels.functions[-1].sym_name.data
+    a, b, c = normal(20, 32), normal(32, 64), np.zeros((20, 64), np.float32)
+    entry = changed(kernels, lambda text: text.replace("bar.sync", "// bar.sync"))[name]
+    with pytest.raises(InterpreterError, match="since the last barrier"):
+        ptx.launch(entry, 2, [a, b, c])
+
+
+def test_an_access_outside_is_found(graph: Any, formed: Any) -> None:
+    from stepwell.compiler.backends.gpu import kernels_of
+    from stepwell.lowering.gpu import device
+
+    g = graph(x=(64,))
+    kernels = kernels_of(formed(g.returns(g.builder.elementwise(lambda e: -e, g["x"], dtype=g["x"].dtype))), device())
+    (entry,) = ptx.parse(kernels.ptx()).values()
+    with pytest.raises(InterpreterError, match="in no tensor"):
+        ptx.launch(entry, 1, [np.zeros(32, np.float32), np.zeros(64, np.float32)])
