@@ -23,7 +23,7 @@ from stepwell.compiler.pipeline import STEPS, Report, Verify, run
 from stepwell.compiler.program import Program, Resources
 from stepwell.dialects.levels import LINALG, LOOPS
 from stepwell.dialects.target import Target
-from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, part_of
+from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, keep_only, part_of
 from stepwell.runtime.function import NativeFunction
 
 Array = np.ndarray[Any, Any]
@@ -97,12 +97,14 @@ def compile_program(
     target = target or host_target()
     report = run(program, target=target, to=LOOPS.name, verify=verify)
     functions = {op.sym_name.data: op for op in program.module.ops if isinstance(op, func.FuncOp)}
-    order = result_order(functions[entry_name(program.module)])
+    entry = entry_name(program.module)
+    order = result_order(functions[entry])
     prepare: jit.CompiledObject | None = None
     prepared: tuple[str, ...] = ()
     if PREPARE in functions:
         prepared = tuple(_result_names(functions[PREPARE]))
         part = Program(part_of(program.module, PREPARE), program.resources)
+        keep_only(program.module, entry)
         prepare = _object(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
     forward = _object(program, "", target, report, verify=verify, profile=profile, cache=cache)
     return Compiled(forward, order, prepare, prepared), report

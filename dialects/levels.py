@@ -15,9 +15,13 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation
 
 from stepwell.dialects.diagnostics import Error
+from stepwell.dialects.walk import every_op
 
 Rule = Callable[[Operation], str | None]
 """What is wrong with an op at this level; None where nothing is."""
+
+TypeRule = Callable[[Attribute], str | None]
+"""What is wrong with a type of values; None where nothing is. It is asked once per type."""
 
 
 class LevelError(Error):
@@ -51,6 +55,7 @@ class Level:
     types: frozenset[str]
     says: str
     rules: tuple[Rule, ...] = ()
+    type_rules: tuple[TypeRule, ...] = ()
     denies: frozenset[str] = frozenset()
     removed_by: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,13 +86,11 @@ def inside(op: Operation, ancestor: str) -> bool:
     return parent is not None
 
 
-def signless(op: Operation) -> str | None:
+def signless(kind: Attribute) -> str | None:
     """Integers carry no sign: the op that reads them decides."""
-    for result in op.results:
-        kind = result.type
-        element = kind.element_type if isinstance(kind, (TensorType, MemRefType)) else kind
-        if isinstance(element, IntegerType) and element.signedness.data != Signedness.SIGNLESS:
-            return f"integers are signless here, not {element}"
+    element = kind.element_type if isinstance(kind, (TensorType, MemRefType)) else kind
+    if isinstance(element, IntegerType) and element.signedness.data != Signedness.SIGNLESS:
+        return f"integers are signless here, not {element}"
     return None
 
 
@@ -146,7 +149,8 @@ LINALG = Level(
     allows=names("builtin.module builtin.unregistered func arith math") | CONTROL | TENSORS | LINALG_OPS
     | HOST_VALUES,
     types=NUMBERS | names("tensor host.list"),
-    rules=(signless, one_entry),
+    rules=(one_entry,),
+    type_rules=(signless,),
     says="Values only. Everything computational is linalg.generic or linalg.fill, whatever its name was; "
     "weights are resource handles; control flow is scf; sizes are static or SSA values.",
     removed_by={"torch": "torch-to-linalg"},
@@ -156,7 +160,8 @@ TILE = Level(
     "tile",
     allows=LINALG.allows | names("tile"),
     types=LINALG.types,
-    rules=(signless, one_entry, linalg_in_kernels),
+    rules=(one_entry, linalg_in_kernels),
+    type_rules=(signless,),
     says="Kernels: groups of linalg ops that become one loop nest each, with the decided schedule as "
     "attributes. The entry function is control flow, sizes, reshapes and launches.",
     removed_by={"linalg": "form-kernels", "torch": "torch-to-linalg"},
@@ -167,7 +172,7 @@ LOOPS = Level(
     allows=names("builtin.module func arith math scf memref vector host"),
     denies=HOST_VALUES - names("host.raise host.undefined") | names("memref.alloc memref.dealloc"),
     types=NUMBERS | names("memref vector"),
-    rules=(signless,),
+    type_rules=(signless,),
     says="Memory is planned: kernels and entry take memrefs, results go to buffers that the caller or the "
     "arena provides; parallel work is explicit.",
     removed_by={
@@ -193,9 +198,9 @@ BY_NAME = {level.name: level for level in LADDER}
 
 def check(module: ModuleOp, level: Level) -> None:
     """Every op and every type in the module belongs to the level. Raises LevelError for the first that does not."""
-    accepted: set[Attribute] = set()
+    accepted: set[int] = set()
     permitted: set[str] = set()
-    for op in module.walk():
+    for op in every_op(module):
         if op.name not in permitted:
             if not level.permits(op.name):
                 raise LevelError(op, level.name, "this op has no place here", level.culprit(op.name))
@@ -206,16 +211,20 @@ def check(module: ModuleOp, level: Level) -> None:
                 raise LevelError(op, level.name, reason, level.culprit(op.name))
 
 
-def _check_types(op: Operation, level: Level, accepted: set[Attribute]) -> None:
-    """Every value that the op or its blocks define has a type of the level."""
+def _check_types(op: Operation, level: Level, accepted: set[int]) -> None:
+    """Every value that the op or its blocks define has a type of the level. `accepted` has the identities of types
+    seen before, which the module keeps alive: comparing types takes longer than checking them."""
     for kind in _defined_types(op):
-        if kind in accepted:
+        if id(kind) in accepted:
             continue
         element = kind.element_type if isinstance(kind, (TensorType, MemRefType)) else kind
         for part in (kind, element):
             if not _named(part.name, level.types):
                 raise LevelError(op, level.name, f"values of type {kind} have no place here", level.culprit(part.name))
-        accepted.add(kind)
+        for rule in level.type_rules:
+            if (reason := rule(kind)) is not None:
+                raise LevelError(op, level.name, reason, level.culprit(op.name))
+        accepted.add(id(kind))
 
 
 def _defined_types(op: Operation) -> Iterable[Attribute]:

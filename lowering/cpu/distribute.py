@@ -23,6 +23,7 @@ from xdsl.ir import Operation, Region, SSAValue
 
 from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.walk import every_op
 from stepwell.lowering.pass_ import Pass
 
 INDEX = IndexType()
@@ -34,7 +35,7 @@ def distribute(module: ModuleOp) -> None:
 
     Raises UnsupportedError for a parallel loop of several dimensions or with reductions.
     """
-    found = [op for op in module.walk() if isinstance(op, scf.ParallelOp) and not _inside_parallel(op)]
+    found = [op for op in every_op(module) if type(op) is scf.ParallelOp and not _inside_parallel(op)]
     for op in found:
         _divide(op)
 

@@ -27,6 +27,7 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
+from stepwell.dialects.walk import every_op
 from stepwell.lowering.cpu import elementary
 from stepwell.lowering.cpu.elementary import exp_scaled, expm1, keep_tiny, log, log1p
 from stepwell.lowering.cpu.lanes import Constants, Lanes
@@ -254,7 +255,7 @@ EXPANSIONS: dict[type[Operation], Expansion] = {
 
 def expand_math(module: ModuleOp) -> None:
     """Replace every op of EXPANSIONS, math.fpowi and math.ipowi, in place."""
-    for op in list(module.walk()):
+    for op in list(every_op(module)):
         if isinstance(op, (func.FuncOp, gpu.FuncOp)) and op.body.blocks:
             _expand_function(op)
 
@@ -262,7 +263,7 @@ def expand_math(module: ModuleOp) -> None:
 def _expand_function(function: func.FuncOp | gpu.FuncOp) -> None:
     constants: Constants = {}
     head: list[Operation] = []
-    for op in list(function.body.walk()):
+    for op in list(every_op(function)):
         kind = type(op)
         if kind in EXPANSIONS:
             _replace(op, EXPANSIONS[kind], head, constants)

@@ -17,6 +17,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.target import Target
+from stepwell.dialects.walk import every_op
 from stepwell.lowering.host_bufferize.arena import aligned
 from stepwell.lowering.host_bufferize.emitter import BYTES
 from stepwell.lowering.pass_ import Pass
@@ -44,7 +45,7 @@ def _calls_without_scratch(
     function: func.FuncOp, functions: dict[str, func.FuncOp]
 ) -> Iterator[tuple[func.CallOp, MemRefType[Attribute]]]:
     """The calls of a function that lack the last argument, and its type."""
-    for op in function.walk():
+    for op in every_op(function):
         if not isinstance(op, func.CallOp):
             continue
         wanted = functions[op.callee.root_reference.data].function_type.inputs.data

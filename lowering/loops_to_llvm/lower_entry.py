@@ -11,6 +11,7 @@ from xdsl.ir import Operation
 
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.target import Target
+from stepwell.dialects.walk import every_op
 from stepwell.lowering.loops_to_llvm import lower
 from stepwell.lowering.pass_ import Pass
 
@@ -77,10 +78,10 @@ def _reached(symbols: dict[str, Operation], entry: str) -> set[str]:
         if name in reached or name not in symbols:
             continue
         reached.add(name)
-        for op in symbols[name].walk():
-            if isinstance(op, func.CallOp):
+        for op in every_op(symbols[name]):
+            if type(op) is func.CallOp:
                 pending.append(op.callee.root_reference.data)
-            elif isinstance(op, memref.GetGlobalOp):
+            elif type(op) is memref.GetGlobalOp:
                 pending.append(op.name_.root_reference.data)
     return reached
 

@@ -34,6 +34,7 @@ from xdsl.ir import Attribute, Operation, Region, SSAValue
 from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.target import Target
+from stepwell.dialects.walk import every_op
 from stepwell.lowering.loops_to_llvm import arithmetic, control, memory, running, support, vectors
 from stepwell.lowering.loops_to_llvm.arithmetic import Handler
 from stepwell.lowering.loops_to_llvm.builder import FunctionLowering
@@ -308,7 +309,7 @@ def survey(functions: Sequence[func.FuncOp]) -> tuple[set[str], set[str]]:
     for function in functions:
         name = function.sym_name.data
         calls[name] = set()
-        for op in function.walk():
+        for op in every_op(function):
             if isinstance(op, func.CallOp):
                 calls[name].add(called(op))
                 if any(mark in op.attributes for mark in INPLACE):
