@@ -48,6 +48,7 @@ def _append(declaration: Declaration, arguments: list[Abstract], path: Path) -> 
         _check_element(known.element, value.info)
     result = path.builder.append(declaration, [known.ssa, materialize(path.builder, value, inner)], [known.ssa.type])[0]
     path.store.lists[target.number] = DynamicList(result, known.element)
+    path.store.freeze([element])
     return target
 
 
@@ -76,7 +77,9 @@ def _item(declaration: Declaration, arguments: list[Abstract], path: Path) -> An
     type_ = list_type(known.element).element
     result = path.builder.append(declaration, [known.ssa, index], [type_])[0]
     if isinstance(known.element, TensorInfo):
-        return new_tensor(path, Value(result, _fresh_sizes(path.builder, result, known.element)))
+        found = new_tensor(path, Value(result, _fresh_sizes(path.builder, result, known.element)))
+        path.store.freeze([found])
+        return found
     return scalar_of(path.builder, result)
 
 

@@ -269,6 +269,7 @@ def join_split(
     if then is None or otherwise is None:
         return _close_one_sided(split, then, otherwise, a if then is not None else b)
     joiner = Joiner(then, otherwise, strict)
+    joiner.store.frozen = then.store.frozen | otherwise.store.frozen
     values = [joiner.value(x, y) for x, y in zip(a, b, strict=True)]
     _join_roots(joiner)
     return _emit(split, joiner, values)
@@ -434,7 +435,7 @@ def _close_one_sided(
             {k: renamer.value(v) for k, v in alive.store.tensors.items()},
             {k: renamer.contents(v) for k, v in alive.store.lists.items()},
             {k: renamer.contents(v) for k, v in alive.store.dicts.items()},
-            {k: renamer.contents(v) for k, v in alive.store.objects.items()},
+            {k: renamer.contents(v) for k, v in alive.store.objects.items()}, alive.store.frozen,
         ), {}, alive.facts,
         {replaced.get(k, k): v for k, v in alive.relations.items()}, alive.splits[:-1],
     )  # fmt: skip

@@ -93,19 +93,22 @@ class LoopState:
     forms: dict[Key, Form] = field(default_factory=dict)
     heads: dict[Key, Any] = field(default_factory=dict)
     written: dict[int, Value] = field(default_factory=dict)
+    frozen: set[int] = field(default_factory=set)
+    """Storages from before the loop whose contents get into a run-time list in it."""
     body: Block | None = None
 
     def __post_init__(self) -> None:
         self.start = places(self.path, self.carried)
 
     def signature(self) -> str:
-        return repr(sorted((repr(k), repr(f)) for k, f in self.forms.items() if f is not None))
+        return repr((sorted((repr(k), repr(f)) for k, f in self.forms.items() if f is not None), sorted(self.frozen)))
 
     # ------ the head
 
     def enter(self, inside: Path, block: Block) -> list[Abstract]:
         """Set the head state inside the body; gives the carried values."""
         self.heads, self.written = {}, {}
+        inside.store.frozen |= self.frozen
         for key, value in self.start.items():
             form = self.forms.get(key)
             self.heads[key] = value if form is None else self._instantiate(form, value, inside, block)
@@ -150,7 +153,12 @@ class LoopState:
         ends = places(end, carried)
         for key, value in self.start.items():
             if key in ends:
-                self.forms[key] = self._wider(self.forms.get(key), value, self.heads[key], ends[key], end)
+                form = self.forms[key] = self._wider(self.forms.get(key), value, self.heads[key], ends[key], end)
+                if isinstance(form, GrowingForm):
+                    for path, held in ((self.path, value), (end, ends[key])):
+                        elements = _list_of(path, held)
+                        end.store.freeze(elements if isinstance(elements, list) else ())
+        self.frozen |= end.store.frozen & self.path.store.tensors.keys()
 
     def _check_aliases(self, end: Path, carried: list[Abstract]) -> None:
         for storage, contents in self.written.items():
@@ -233,6 +241,7 @@ class LoopState:
     def emit(self, location: LocationAttr, body: Block, trips: Size, condition: Any) -> tuple[Path, list[Abstract]]:
         """The Loop operation in the enclosing block; the state after it."""
         path = self.path
+        path.store.frozen |= self.frozen
         start = [o for key, value in self.start.items() for o in self._operands(self.forms.get(key), value, path)]
         limit = path.builder.materialize(trips)
         created = operations.Loop.create(

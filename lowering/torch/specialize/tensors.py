@@ -68,6 +68,8 @@ def resolve(path: Path, size: Size) -> Size:
 
 def write(path: Path, ref: TensorRef, value: Value) -> None:
     """Store `value` (of the reference's sizes; its dtype is converted) through the reference's views."""
+    if ref.storage in path.store.frozen:
+        raise CannotSpecialize("a tensor that is in a list, whose length is known at run time only, is written in place")
     target = read(path, ref)
     value = _fit(path, value, target.tensor)
     path.store.tensors[ref.storage] = _through(path, path.store.tensors[ref.storage], ref.chain, value)

@@ -11,7 +11,7 @@ Abstract values are
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -110,12 +110,17 @@ class DynamicList:
 
 @dataclass
 class Store:
-    """The heap. Known lists and dicts hold abstract values; a storage holds its base tensor's contents."""
+    """The heap. Known lists and dicts hold abstract values; a storage holds its base tensor's contents.
+
+    A run-time list holds contents, not tensor objects: a storage whose contents one has is `frozen`, as a write to
+    it would have to change the list as well.
+    """
 
     tensors: dict[int, Value] = field(default_factory=dict)
     lists: dict[int, list[Abstract] | DynamicList] = field(default_factory=dict)
     dicts: dict[int, dict[Any, Abstract]] = field(default_factory=dict)
     objects: dict[int, dict[str, Abstract]] = field(default_factory=dict)
+    frozen: set[int] = field(default_factory=set)
 
     def copy(self) -> Store:
         return Store(
@@ -123,7 +128,12 @@ class Store:
             {k: list(v) if isinstance(v, list) else v for k, v in self.lists.items()},
             {k: dict(v) for k, v in self.dicts.items()},
             {k: dict(v) for k, v in self.objects.items()},
+            set(self.frozen),
         )
+
+    def freeze(self, elements: Iterable[Abstract]) -> None:
+        """The contents of these elements go into a run-time list."""
+        self.frozen.update(e.storage for e in elements if isinstance(e, TensorRef))
 
 
 @dataclass(frozen=True, eq=False)
