@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 
 FAMILIES: tuple[str, ...] = (
-    "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "views", "slicing",
-    "joining", "padding", "reductions", "statistics", "linear", "convolution", "pooling", "normalization", "indexing",
-    "scattering", "resampling", "reparametrization",
-    "recurrent", "attention",
+    "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "views",
+    "slicing", "joining", "padding", "reductions", "statistics", "linear", "convolution", "pooling",
+    "normalization", "reparametrization", "indexing", "scattering", "sorting", "resampling", "recurrent",
+    "attention",
 )  # fmt: skip
 
 

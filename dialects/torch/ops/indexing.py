@@ -256,7 +256,7 @@ class Take:
 # ------ nonzero
 
 
-def _fresh(total: Size) -> Size:
+def fresh_size(total: Size) -> Size:
     """The number of selected elements, known at run time only."""
     return Dim.of(Symbol("n", 0, total))
 
@@ -306,7 +306,7 @@ def _nonzero_samples() -> list[Sample]:
 
 
 def _columns_info(x: TensorInfo) -> list[TensorInfo]:
-    count = _fresh(product(x.sizes))
+    count = fresh_size(product(x.sizes))
     return [TensorInfo((count,), dtypes.int64)] * max(x.rank, 1)
 
 
@@ -319,7 +319,7 @@ def _nonzero_lower(b: LinalgBuilder, out: TensorInfo, x: Tensor) -> Tensor:
 
 for _schema in ("aten::nonzero(Tensor self) -> Tensor", "aten::argwhere(Tensor self) -> Tensor"):
     declare(
-        _schema, infer=lambda x: TensorInfo((_fresh(product(x.sizes)), x.rank), dtypes.int64),
+        _schema, infer=lambda x: TensorInfo((fresh_size(product(x.sizes)), x.rank), dtypes.int64),
         reference=lambda x: np.argwhere(x).astype(np.int64), lower=_nonzero_lower, samples=_nonzero_samples,
         doc="The coordinates of all elements that are not zero, a row for each.", source=f"{__name__} ({_schema.partition('(')[0]})",
     )  # fmt: skip
@@ -342,7 +342,7 @@ class Plan:
         self.masks = [i for i in indices if i is not None and _is_mask(i)]
         if len(self.masks) > 1:
             raise UnsupportedError("indexing with several masks at once")
-        self.count = _fresh(product(self.masks[0].sizes)) if self.masks else None
+        self.count = fresh_size(product(self.masks[0].sizes)) if self.masks else None
         self.dims: list[int] = []
         shapes: list[Sequence[Size]] = []
         dim = 0
@@ -485,7 +485,7 @@ class MaskedSelect:
     @staticmethod
     def infer(x: TensorInfo, mask: TensorInfo) -> TensorInfo:
         require(mask.dtype == dtypes.bool_, f"masked_select: expected BoolTensor for mask, but got {mask.dtype.title}")
-        return x.with_sizes([_fresh(product(broadcast_sizes(x.sizes, mask.sizes)))])
+        return x.with_sizes([fresh_size(product(broadcast_sizes(x.sizes, mask.sizes)))])
 
     @staticmethod
     def reference(x: Array, mask: Array) -> Array:
