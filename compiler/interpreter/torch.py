@@ -6,6 +6,7 @@ the specializer and the fallback for programs that have no static form.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,9 @@ def run_declared(declaration: Declaration, values: list[Any]) -> Any:
         return _write(declaration, arguments)
     with np.errstate(all="ignore"):
         result = declaration.reference(*arguments)
+        if declaration.updates is not None:
+            for position, contents in declaration.updates(None, *arguments).items():
+                values[position][...] = contents
     return _plain(result)
 
 
@@ -102,7 +106,22 @@ def _write(declaration: Declaration, arguments: list[Any]) -> Any:
     base = _functional(declaration)
     with np.errstate(all="ignore"):
         value = base.reference(*arguments)
+    if base.is_view:
+        return _reshape(target, value, declaration)
     target[...] = np.broadcast_to(np.asarray(value), target.shape).astype(target.dtype)
+    return target
+
+
+def _reshape(target: np.ndarray[Any, Any], view: np.ndarray[Any, Any], declaration: Declaration) -> Any:
+    """Give an array the sizes and strides of a view of it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            target.shape = view.shape
+            target.strides = view.strides
+    except (AttributeError, ValueError):
+        name = declaration.schema.qualified_name
+        raise UnsupportedError(f"{name} of a tensor whose elements do not lie side by side, in the interpreter") from None
     return target
 
 

@@ -124,7 +124,10 @@ class Declaration:
     or `evaluate_only` is true for what exists at compile time only (strings, grad mode). `write(b, base,
     value, ...)` gives the base after `value` was stored through the view that the op takes of it. `effects`
     marks ops that must stay even if their result is unused (random numbers, printing). `inplace` says that
-    ATen has the variant `name_` too (a str: under that overload name); its own declaration is derived, and its `functional` is this one.
+    ATen has the variant `name_` too (a str: under that overload name); its own declaration is derived, and its
+    `functional` is this one; that of a view gives the tensor itself other sizes.
+    `updates` gives new contents of arguments that the op writes although its schema does not say so, by position;
+    it gets the builder first, or None with the reference's arguments.
     Of ops that alias: `copies(x, ...)` says that with these arguments the result is a copy after all (`to` with
     another dtype), `if_contiguous` that it is a view only if self is contiguous, else a copy (`reshape`).
     """
@@ -145,6 +148,7 @@ class Declaration:
     inplace: bool | str = False
     functional: Declaration | None = None
     copies: Rule | None = None
+    updates: Rule | None = None
     if_contiguous: bool = False
     source: str = ""
 
@@ -231,7 +235,7 @@ class Registry:
             return []
         found = self._derived.get(name)
         if found is None:
-            found = [inplace_variant(d) for d in self._by_name.get(name[:-1], ()) if d.inplace]
+            found = [inplace_variant(d) for d in self._by_name.get(name[:-1], ()) if d.inplace is not False]
             if found:
                 self._derived[name] = found
         return found
@@ -248,7 +252,7 @@ class Registry:
 
 OPS = Registry()
 
-_RULES = ("infer", "reference", "expand", "lower", "gradient", "write", "samples", "copies")
+_RULES = ("infer", "reference", "expand", "lower", "gradient", "write", "samples", "copies", "updates")
 
 
 def declare(
@@ -317,12 +321,14 @@ def inplace_variant(base: Declaration) -> Declaration:
     if isinstance(base.inplace, str):
         dot, overload = "." if base.inplace else "", base.inplace
     first = schema.arguments[0]
-    tail = tail.replace(f"Tensor {first.name}", "Tensor(a!) self", 1)
+    tail = tail.replace("Tensor(a)", "Tensor", 1).replace(f"Tensor {first.name}", "Tensor(a!) self", 1)
     text = f"{name}_{dot}{overload}({tail.rpartition('->')[0]}-> Tensor(a!)"
     parsed = parse_schema(text)
 
     def infer(x: TensorInfo, *arguments: Any) -> TensorInfo:
-        result = base.infer(x, *arguments)
+        result: TensorInfo = base.infer(x, *arguments)
+        if base.is_view:
+            return result
         if result.sizes != x.sizes:
             raise RuntimeFault(
                 f"output with shape {shape_text(x.sizes)} doesn't match the broadcast shape {shape_text(result.sizes)}"
@@ -334,6 +340,8 @@ def inplace_variant(base: Declaration) -> Declaration:
         return x
 
     def reference(x: Array, *arguments: Any) -> Array:
+        if base.is_view:
+            return base.reference(x, *arguments)  # type: ignore[no-any-return]
         with np.errstate(all="ignore"):
             return np.asarray(base.reference(x, *arguments)).astype(x.dtype)
 

@@ -175,7 +175,11 @@ def _floor_divide(a: Dim, b: Dim) -> Size:
     if a == b:
         return 1
     quotient = _exact_quotient(a, b)
-    return quotient if quotient is not None else _atom("floordiv", a, b)
+    if quotient is not None:
+        return quotient
+    atom = _atom("floordiv", a, b)
+    low, high = bounds(atom)
+    return low if low == high else atom
 
 
 def _exact_quotient(a: Dim, b: Dim) -> Size | None:

@@ -65,7 +65,7 @@ def _one(f: Lowering, name: str, arguments: Arguments, keywords: Keywords) -> Va
 
 
 _AS_OPS = {
-    "pow": "aten::pow", "divmod": "aten::divmod", "ord": "aten::ord", "chr": "aten::chr", "hex": "aten::hex",
+    "pow": "aten::pow", "ord": "aten::ord", "chr": "aten::chr", "hex": "aten::hex",
     "oct": "aten::oct", "bin": "aten::bin", "hash": "aten::hash", "str": "aten::str",
     "abs": "prim::abs", "complex": "aten::Complex",
 }  # fmt: skip
@@ -82,6 +82,15 @@ BUILTINS.update({name: _as_op(op) for name, op in _AS_OPS.items()})
 def _abs(f: Lowering, arguments: Arguments, keywords: Keywords) -> Any:
     value = _one(f, "abs", arguments, keywords)
     return call_op(f, "aten::abs" if value.type is TENSOR else "prim::abs", [value])
+
+
+@_builtin("divmod")
+def _divmod(f: Lowering, arguments: Arguments, keywords: Keywords) -> Any:
+    """The quotient, rounded down, and the remainder."""
+    if len(arguments) != 2 or keywords:
+        f.refuse("divmod takes two arguments")
+    values = [f.materialize(a) for a in arguments]
+    return f.tuple_value([f.materialize(call_op(f, name, values)) for name in ("aten::floordiv", "aten::remainder")])
 
 
 @_builtin("str")

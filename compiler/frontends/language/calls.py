@@ -289,6 +289,7 @@ def _wait(f: Lowering, arguments: Arguments, keywords: Keywords) -> Any:
 
 
 _SPECIAL_OPS: dict[str, Callable[..., Any]] = {
+    "aten::divmod": lambda f, arguments, keywords: BUILTINS["divmod"](f, list(arguments), keywords),
     "prim::RaiseException": _raise,
     "prim::unchecked_unwrap_optional": _unchecked,
     "prim::TupleIndex": _tuple_index,

@@ -6,9 +6,9 @@ from importlib import import_module
 
 FAMILIES: tuple[str, ...] = (
     "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "views",
-    "slicing", "joining", "padding", "reductions", "statistics", "linear", "convolution", "pooling",
-    "normalization", "reparametrization", "indexing", "scattering", "sorting", "resampling", "recurrent",
-    "attention",
+    "slicing", "joining", "padding", "reductions", "statistics", "linear", "losses", "distances", "convolution",
+    "pooling", "normalization", "reparametrization", "indexing", "scattering", "sorting", "resampling", "spectra",
+    "recurrent", "attention",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from stepwell.dialects.torch.declare import (
     sample,
     shape_text,
 )
-from stepwell.dialects.torch.ops.dimensions import differ, require, wrap
+from stepwell.dialects.torch.ops.dimensions import differ, known, require, wrap
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts
 from stepwell.dialects.torch.ops.reductions import accumulated, back
@@ -251,10 +251,25 @@ def _check_channels(x: TensorInfo, **vectors: TensorInfo | None) -> None:
 def _batch_norm_info(
     x: TensorInfo, weight: Any, bias: Any, mean: Any, var: Any, training: Any, momentum: float, eps: float, *_: Any
 ) -> TensorInfo:
-    if mean is not None:
-        _no_training("aten::batch_norm", training)
+    known(training, "aten::batch_norm with a training flag")
     _check_channels(x, weight=weight, bias=bias, running_mean=mean, running_var=var)
     return x
+
+
+def _batch_norm_updates(
+    b: TorchBuilder | None, x: Any, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: Any, *_: Any
+) -> dict[int, Any]:
+    """Running statistics while training: moved towards those of the batch, by momentum; the variance is unbiased."""
+    if not training or mean is None:
+        return {}
+    if b is None:
+        dims = tuple(d for d in range(x.ndim) if d != 1)
+        batch = x.astype(np.float64).mean(dims), x.astype(np.float64).var(dims, ddof=1)
+        return {n: (1 - momentum) * old + momentum * new for n, old, new in zip((3, 4), (mean, var), batch, strict=True)}
+    axes = [d for d in range(x.rank) if d != 1]
+    y = accumulated(b, x)
+    parts = b.mean(y, axes), b.var(y, axes, correction=1)
+    return {n: b.add(old, b.mul(b.sub(new, old), momentum)) for n, old, new in zip((3, 4), (mean, var), parts, strict=True)}
 
 
 def _batch_norm_reference(
@@ -289,6 +304,7 @@ def _batch_samples(tail: tuple[Any, ...]) -> Callable[[], Iterator[Sample]]:
         var = np.abs(normal(3)) + np.float32(0.5)
         yield sample(normal(2, 3, 4, 4), normal(3), normal(3, seed=1), normal(3, seed=2), var, False, 0.1, 1e-5, *tail)
         yield sample(normal(4, 3), None, None, normal(3), var, False, 0.1, 1e-5, *tail)
+        yield sample(normal(4, 3, 2), normal(3), normal(3, seed=1), None, None, True, 0.1, 1e-5, *tail)
 
     return make
 
@@ -296,8 +312,14 @@ def _batch_samples(tail: tuple[Any, ...]) -> Callable[[], Iterator[Sample]]:
 declare(
     "aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor",  # noqa: E501
     infer=_batch_norm_info, reference=_batch_norm_reference, expand=_batch_norm_expand, samples=_batch_samples((True,)),
-    doc="Every channel by its running mean and variance, scaled and shifted.",
+    updates=_batch_norm_updates,
+    doc="Every channel by its running mean and variance (while training: the batch's), scaled and shifted.",
 )  # fmt: skip
+
+
+def _native_batch_norm_info(x: TensorInfo, weight: Any, bias: Any, mean: Any, var: Any, training: Any, *rest: Any) -> TensorInfo:
+    _no_training("aten::native_batch_norm", training)
+    return _batch_norm_info(x, weight, bias, mean, var, training, *rest)
 
 
 def _with_empty(result: Any, empty: Any) -> tuple[Any, Any, Any]:
@@ -307,10 +329,10 @@ def _with_empty(result: Any, empty: Any) -> tuple[Any, Any, Any]:
 
 declare(
     "aten::native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps) -> (Tensor, Tensor, Tensor)",  # noqa: E501
-    infer=lambda x, *rest: _with_empty(_batch_norm_info(x, *rest), x.with_sizes((0,))),
+    infer=lambda x, *rest: _with_empty(_native_batch_norm_info(x, *rest), x.with_sizes((0,))),
     reference=lambda x, *rest: _with_empty(_batch_norm_reference(x, *rest), np.zeros((0,), x.dtype)),
     expand=lambda b, x, *rest: _with_empty(_batch_norm_expand(b, x, *rest), b.zeros([0], dtype=x.dtype)),
-    samples=_batch_samples(()), doc="batch_norm and empty statistics.",
+    samples=lambda: [s for s in _batch_samples(())() if not s.arguments[5]], doc="batch_norm and empty statistics.",
 )  # fmt: skip
 declare(
     "aten::_native_batch_norm_legit_no_training(Tensor input, Tensor? weight, Tensor? bias, Tensor running_mean, Tensor running_var, float momentum, float eps) -> (Tensor, Tensor, Tensor)",  # noqa: E501

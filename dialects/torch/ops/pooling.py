@@ -25,7 +25,7 @@ from stepwell.dialects.torch.ops.promotion import facts
 from stepwell.dialects.torch.ops.reductions import accumulated, back, wide
 from stepwell.dialects.torch.ops.samples import integers, normal
 from stepwell.dialects.torch.scalar import Scalar, compute_dtype, infinity
-from stepwell.dialects.torch.sizes import Size, ceil_divide, maximum, product
+from stepwell.dialects.torch.sizes import Size, ceil_divide, maximum, minimum, product
 
 Ints = Sequence[int]
 
@@ -57,12 +57,8 @@ class Window:
         if not ceil:
             result: Size = room // stride + 1
         else:
-            result = ceil_divide(room, stride) + 1
             # The last window must start inside the input or its left padding.
-            if isinstance(result, int) and isinstance(size, int):
-                result -= (result - 1) * stride >= size + padding
-            elif stride != 1:
-                raise UnsupportedError("a pooling with ceil_mode of a size that is only known at run time")
+            result = minimum(ceil_divide(room, stride) + 1, ceil_divide(size + padding, stride))
         require(not isinstance(result, int) or result > 0, "Given input size: Calculated output size: Output size is too small")
         return result
 
@@ -314,9 +310,9 @@ for _rank in (1, 2, 3):
 def _ranges(size: Size, count: Size) -> list[tuple[Size, Size]]:
     if isinstance(count, int) and count == 1:
         return [(0, size)]
-    if not isinstance(size, int) or not isinstance(count, int):
-        raise UnsupportedError("an adaptive pooling whose sizes are only known at run time")
-    return [(o * size // count, -(-(o + 1) * size // count)) for o in range(count)]
+    if not isinstance(count, int):
+        raise UnsupportedError("an adaptive pooling to a size that is only known at run time")
+    return [(o * size // count, ceil_divide((o + 1) * size, count)) for o in range(count)]
 
 
 def _adaptive_info(rank: int, x: TensorInfo, sizes: Sequence[Size]) -> TensorInfo:

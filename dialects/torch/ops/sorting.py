@@ -270,8 +270,9 @@ def _unique_expand(
     """Sorted, an element is new where it differs from the one before it."""
     values, positions = sorted_along(b, b.flatten(x), 0, False)
     n = values.sizes[0]
-    previous = b.roll(values, [1], [0])
-    new = b.logical_or(b.ne(values, previous), b.eq(b.arange(n), 0))
+    at = b.arange(n)
+    previous = b.index_select(values, 0, b.clamp_min(b.sub(at, 1), 0))
+    new = b.logical_or(b.ne(values, previous), b.eq(at, 0))
     starts = b.squeeze(b.nonzero(new), 1)
     none = b.zeros([0], dtype=dtypes.int64)
     where, each = none, none

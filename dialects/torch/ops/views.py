@@ -178,21 +178,22 @@ reshaping(
 reshaping(
     "aten::squeeze(Tensor(a) self) -> Tensor(a)", _squeezed,
     lambda: [sample(normal(1, 3, 1)), sample(normal(2)), sample(normal(1, 1))], doc="Without dimensions of size 1.",
-    inplace=False,
+    inplace=True,
 )  # fmt: skip
 reshaping(
     "aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)", _squeezed,
     lambda: [sample(normal(1, 3, 1), -1), sample(normal(2, 3), 0), sample(np.array(1.0), 0)],
-    doc="Without that dimension if its size is 1.",
+    doc="Without that dimension if its size is 1.", inplace=True,
 )  # fmt: skip
 reshaping(
     "aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)", _squeezed,
     lambda: [sample(normal(1, 3, 1), [0, -1])], doc="Without those dimensions whose size is 1.",
+    inplace=True,
 )  # fmt: skip
 reshaping(
     "aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)", _unsqueezed,
     lambda: [sample(normal(2, 3), 0), sample(normal(2, 3), -1), sample(np.array(1.0), 0)],
-    doc="With a new dimension of size 1 at dim.",
+    doc="With a new dimension of size 1 at dim.", inplace=True,
 )  # fmt: skip
 reshaping(
     "aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)", lambda x, y: y.sizes,
@@ -258,7 +259,14 @@ def permuting(schemas: Sequence[str], order: Callable[..., list[int]], samples: 
         declare(
             schema, infer=infer, reference=lambda x, *a: x.transpose(order(x.ndim, *a)), expand=expand, write=write,
             samples=samples, doc=doc, source=f"{__name__} ({schema.partition('(')[0]})",
+            inplace=_IN_PLACE.get(schema.partition("(")[0], False),
         )  # fmt: skip
+
+
+_IN_PLACE: dict[str, bool | str] = {
+    "aten::transpose.int": "", "aten::swapaxes": True, "aten::swapdims": True, "aten::t": True,
+}  # fmt: skip
+"""Permutations that ATen has in place as well, and under which overload name."""
 
 
 def _swapped(rank: int, a: int, b: int) -> list[int]:

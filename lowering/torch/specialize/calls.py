@@ -29,6 +29,7 @@ from stepwell.lowering.torch.specialize.values import (
     Path,
     Relation,
     TensorRef,
+    WritesTensors,
     new_list,
     new_tensor,
 )
@@ -54,6 +55,8 @@ def run_declared(executor: Executor, declaration: Declaration, arguments: list[A
         return _evaluate(path, declaration, arguments)
     if declaration.is_view and isinstance(arguments[0], TensorRef):
         return _view(path, declaration, arguments)
+    if declaration.updates is not None:
+        return _update(executor, declaration, arguments, path)
     return emit(path, declaration, arguments)
 
 
@@ -197,10 +200,36 @@ def _write(path: Path, declaration: Declaration, arguments: list[Abstract]) -> A
     if not isinstance(target, TensorRef):
         raise CannotSpecialize(f"{declaration.schema.qualified_name} writes something that is no tensor")
     base = functional(declaration)
+    if base.is_view:
+        return _reshape_in_place(path, base, target, arguments)
     formals = base.schema.arguments
     plain = [argument(path, a, f.type) for a, f in zip(arguments, formals, strict=True)]
     write(path, target, path.builder.emit(base, plain))
     return target
+
+
+def _reshape_in_place(path: Path, base: Declaration, target: TensorRef, arguments: list[Abstract]) -> TensorRef:
+    """The tensor object itself becomes the view: `x.unsqueeze_(0)`."""
+    formals = base.schema.arguments
+    plain = [coerce(argument(path, a, f.type), f.type) for a, f in zip(arguments[1:], formals[1:], strict=True)]
+    seen = view(path, base, target, plain)
+    read(path, seen)
+    path.store.reshaped[target] = seen.chain
+    return target
+
+
+def _update(executor: Executor, declaration: Declaration, arguments: list[Abstract], path: Path) -> Any:
+    """An op that also writes arguments, though its schema does not say so: running statistics."""
+    assert declaration.updates is not None
+    formals = declaration.schema.arguments
+    plain = [argument(path, a, f.type) for a, f in zip(arguments, formals, strict=True)]
+    updates = declaration.updates(path.builder, *plain)
+    if updates and not executor.strict:
+        raise WritesTensors
+    result = emit(path, declaration, arguments)
+    for position, value in updates.items():
+        write(path, arguments[position], value)
+    return result
 
 
 # ------ containers

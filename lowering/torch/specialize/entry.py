@@ -44,6 +44,7 @@ from stepwell.lowering.torch.specialize.values import (
     Path,
     Store,
     TensorRef,
+    WritesTensors,
     fresh_number,
     new_list,
     new_tensor,
@@ -102,9 +103,14 @@ def specialize(
     what the program cannot mean, CannotSpecialize for what only the interpreter runs.
     """
     state = dict(state or {})
+    strict = False
     for _ in range(4):
-        run = _Run(module, function, arguments, names, state, shared or {})
-        contract = run.specialize()
+        run = _Run(module, function, arguments, names, state, shared or {}, strict)
+        try:
+            contract = run.specialize()
+        except WritesTensors:
+            strict = True
+            continue
         if not run.written_literals:
             return contract
         state.update(run.written_literals)
@@ -119,6 +125,7 @@ class _Run:
     names: Sequence[str]
     state: Mapping[AttributePath, Any]
     shared: Mapping[Input, Input] = field(default_factory=dict)
+    strict: bool = False
     made: dict[Input, TensorRef] = field(default_factory=dict)
     executor: Executor = field(init=False)
     block: Block = field(default_factory=Block)
@@ -133,7 +140,7 @@ class _Run:
     written_literals: dict[AttributePath, TensorInfo] = field(default_factory=dict)
 
     def specialize(self) -> Contract:
-        executor = self.executor = executor_for(self.module)
+        executor = self.executor = executor_for(self.module, self.strict)
         builder = TorchBuilder(self.block)
         path = Path(builder, Store(), {})
         values = self._arguments(path, executor)
@@ -146,6 +153,8 @@ class _Run:
             return self._finish([], {"returns": {"const": None}, "state": [], "written": []})
         path, (returned, *_) = closed[0], [*closed[1], None]
         self._check_containers(path)
+        if any(ref.storage in self.input_storages or ref.storage in self.literals for ref in path.store.reshaped):
+            raise CannotSpecialize("an argument or attribute is given other sizes in place")
         template = Template(path)
         results: dict[str, Any] = {"returns": template.of(returned)}
         results["state"] = [

@@ -67,7 +67,7 @@ class Executor:
     """Attributes read or written, by object number."""
 
     def __post_init__(self) -> None:
-        self.strict = any(_writes_tensors(f) for f in self.functions.values())
+        self.strict = self.strict or any(_writes_tensors(f) for f in self.functions.values())
         self.control = Control(self.run_block, self.strict)
 
     # ------ functions and blocks
@@ -410,8 +410,11 @@ _HANDLERS: dict[type[Operation], Handler] = {
 }
 
 
-def executor_for(module: ModuleOp) -> Executor:
-    """The executor of a raw module: its functions by symbol, its classes' methods by name."""
+def executor_for(module: ModuleOp, strict: bool = False) -> Executor:
+    """The executor of a raw module: its functions by symbol, its classes' methods by name.
+
+    `strict`: the program writes tensors in place, even where its schemas do not say so.
+    """
     functions: dict[str, func.FuncOp] = {}
     methods: dict[str, dict[str, str]] = {}
     for op in module.body.block.ops:
@@ -426,4 +429,4 @@ def executor_for(module: ModuleOp) -> Executor:
                     target = entry.properties["function"]
                     assert isinstance(target, SymbolRefAttr)
                     table[_name(entry)] = str(target.root_reference.data)
-    return Executor(functions, methods)
+    return Executor(functions, methods, strict=strict)

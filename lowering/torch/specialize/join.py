@@ -15,7 +15,7 @@ from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value, static_type, vtensor_of
 from stepwell.dialects.torch.declare import ScalarInfo, TensorInfo
 from stepwell.dialects.torch.sizes import Dim, Size, Symbol, bounds
-from stepwell.lowering.torch.specialize.tensors import read
+from stepwell.lowering.torch.specialize.tensors import current, read
 from stepwell.lowering.torch.specialize.values import (
     UNDEFINED,
     Abstract,
@@ -121,6 +121,7 @@ class Joiner:
     # ------ tensors
 
     def _tensor(self, a: TensorRef, b: TensorRef) -> TensorRef | Slot:
+        a, b = current(self.then, a), current(self.otherwise, b)
         if a == b:
             self._storage(a.storage)
             return a
@@ -269,6 +270,9 @@ def join_split(
     if then is None or otherwise is None:
         return _close_one_sided(split, then, otherwise, a if then is not None else b)
     joiner = Joiner(then, otherwise, strict)
+    if then.store.reshaped != otherwise.store.reshaped:
+        raise CannotJoin("tensors that one of the branches gives other sizes in place")
+    joiner.store.reshaped = then.store.reshaped
     joiner.store.frozen = then.store.frozen | otherwise.store.frozen
     values = [joiner.value(x, y) for x, y in zip(a, b, strict=True)]
     _join_roots(joiner)
@@ -436,6 +440,7 @@ def _close_one_sided(
             {k: renamer.contents(v) for k, v in alive.store.lists.items()},
             {k: renamer.contents(v) for k, v in alive.store.dicts.items()},
             {k: renamer.contents(v) for k, v in alive.store.objects.items()}, alive.store.frozen,
+            alive.store.reshaped,
         ), {}, alive.facts,
         {replaced.get(k, k): v for k, v in alive.relations.items()}, alive.splits[:-1],
     )  # fmt: skip

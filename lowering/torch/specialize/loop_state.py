@@ -148,6 +148,8 @@ class LoopState:
 
     def widen(self, end: Path, carried: list[Abstract]) -> None:
         """Generalise the forms so that they cover the end of this iteration."""
+        if end.store.reshaped != self.path.store.reshaped:
+            raise CannotJoin("tensors that a loop gives other sizes in place")
         if self.strict:
             self._check_aliases(end, carried)
         ends = places(end, carried)

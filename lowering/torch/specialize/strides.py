@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepwell.dialects.torch.sizes import Size, bounds, product
-from stepwell.lowering.torch.specialize.tensors import read
+from stepwell.lowering.torch.specialize.tensors import current, read
 from stepwell.lowering.torch.specialize.values import Path, TensorRef
 
 Strides = list[Size]
@@ -19,7 +19,8 @@ Strides = list[Size]
 
 def strides(path: Path, ref: TensorRef) -> Strides | None:
     """Elements from one position to the next, by dimension; None where a view's strides are not followed."""
-    sizes = read(path, TensorRef(ref.storage)).sizes
+    ref = current(path, ref)
+    sizes = path.store.tensors[ref.storage].sizes
     found: Strides | None = contiguous_strides(sizes)
     for count, step in enumerate(ref.chain, 1):
         rule = _RULES.get(step.declaration.schema.name)

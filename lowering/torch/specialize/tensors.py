@@ -16,8 +16,15 @@ from stepwell.dialects.torch.sizes import Size, substitute
 from stepwell.lowering.torch.specialize.values import CannotSpecialize, Path, TensorRef, ViewStep
 
 
+def current(path: Path, ref: TensorRef) -> TensorRef:
+    """The views that lead to a tensor object now, as ops like `unsqueeze_` change them."""
+    chain = path.store.reshaped.get(ref)
+    return ref if chain is None else TensorRef(ref.storage, chain)
+
+
 def read(path: Path, ref: TensorRef) -> Value:
     """The contents of a tensor object now, as a contract value with the path's facts applied to its sizes."""
+    ref = current(path, ref)
     value = path.store.tensors[ref.storage]
     refined = _refine(path, value)
     if refined is not value:
@@ -68,6 +75,7 @@ def resolve(path: Path, size: Size) -> Size:
 
 def write(path: Path, ref: TensorRef, value: Value) -> None:
     """Store `value` (of the reference's sizes; its dtype is converted) through the reference's views."""
+    ref = current(path, ref)
     if ref.storage in path.store.frozen:
         raise CannotSpecialize("a tensor that is in a list, whose length is known at run time only, is written in place")
     target = read(path, ref)
@@ -127,4 +135,5 @@ def functional(declaration: Declaration) -> Declaration:
 
 def view(path: Path, declaration: Declaration, ref: TensorRef, arguments: list[Any]) -> TensorRef:
     """The tensor object that a view op gives: another way into the same storage."""
+    ref = current(path, ref)
     return TensorRef(ref.storage, (*ref.chain, ViewStep(declaration, tuple(arguments))))

@@ -121,6 +121,8 @@ class Store:
     dicts: dict[int, dict[Any, Abstract]] = field(default_factory=dict)
     objects: dict[int, dict[str, Abstract]] = field(default_factory=dict)
     frozen: set[int] = field(default_factory=set)
+    reshaped: dict[TensorRef, tuple[ViewStep, ...]] = field(default_factory=dict)
+    """Chains of tensor objects that were given other sizes in place (`x.unsqueeze_(0)`)."""
 
     def copy(self) -> Store:
         return Store(
@@ -129,6 +131,7 @@ class Store:
             {k: dict(v) for k, v in self.dicts.items()},
             {k: dict(v) for k, v in self.objects.items()},
             set(self.frozen),
+            dict(self.reshaped),
         )
 
     def freeze(self, elements: Iterable[Abstract]) -> None:
@@ -182,6 +185,10 @@ class CannotSpecialize(CompileError):
     """
 
     places: frozenset[tuple[str, ...]] = frozenset()
+
+
+class WritesTensors(Exception):
+    """An op turned out to write a tensor in a program that had seemed to write none: begin again, strictly."""
 
 
 class CannotJoin(Exception):
