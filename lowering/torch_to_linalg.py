@@ -9,7 +9,6 @@ run-time lists       host.list_*
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +37,7 @@ from stepwell.dialects.torch.builder import coerce
 from stepwell.dialects.torch.declare import Declaration, ScalarInfo, declaration_of
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor, tensor_type
 from stepwell.dialects.torch.scalar import INDEX, Scalar
-from stepwell.dialects.torch.sizes import Dim, Size, Symbol, substitute
+from stepwell.dialects.torch.sizes import Dim, Size, Symbol, replaced
 from stepwell.dialects.upstream import core
 from stepwell.lowering.pass_ import Pass
 from stepwell.lowering.torch.walk import bound_sizes, infer_assuming, info_of_type
@@ -205,14 +204,14 @@ def here(builder: LinalgBuilder, value: Any) -> Any:
     return [here(builder, v) for v in value] if isinstance(value, list) else value
 
 
-def refined(value: Any, equal: Mapping[Symbol, Size]) -> Any:
-    """A lowered value with symbols replaced by what they equal."""
+def refined(value: Any, symbol: Symbol, by: Size) -> Any:
+    """A lowered value with a symbol replaced by what it equals."""
     if isinstance(value, Tensor):
-        return Tensor(value.value, tuple(substitute(s, equal) for s in value.sizes), value.dtype)
+        return Tensor(value.value, tuple(replaced(s, symbol, by) for s in value.sizes), value.dtype)
     if isinstance(value, Dim):
-        return substitute(value, equal)
+        return replaced(value, symbol, by)
     if isinstance(value, list):
-        return [refined(v, equal) for v in value]
+        return [refined(v, symbol, by) for v in value]
     return value
 
 

@@ -84,11 +84,13 @@ class Undecided(Exception):
     """A shape rule cannot go on without knowing whether two symbolic sizes are equal (or one of them is 1).
 
     `left` and `right` are the sizes, `message` what torch would say if they differ. Whoever runs the rule may
-    learn `left == right` (from a run-time check) and run it again.
+    learn `left == right` (from a run-time check) and run it again, unless the call is right even if they differ
+    (`required` is False).
     """
 
-    def __init__(self, left: Size, right: Size, message: str) -> None:
+    def __init__(self, left: Size, right: Size, message: str, required: bool = True) -> None:
         super().__init__(message)
+        self.required = required
         self.left = left
         self.right = right
 

@@ -247,20 +247,40 @@ def at_least(a: Size, b: Size) -> bool:
     difference = a - b
     if bounds(difference)[0] >= 0:
         return True
-    # Replace symbols that pull the difference down by their symbolic upper bounds, once each.
+    # Replace what pulls the difference down by its symbolic upper bound, once each.
     for _ in range(4):
         if isinstance(difference, int):
             return difference >= 0
         for monomial, coefficient in difference.terms:
             atom = monomial[0] if len(monomial) == 1 else None
-            if coefficient < 0 and isinstance(atom, Symbol) and isinstance(atom.high, Dim):
-                difference = difference + coefficient * (atom.high - Dim.of(atom))
+            bound = _at_least(atom, coefficient) if atom is not None else None
+            if bound is not None:
+                difference = difference - coefficient * Dim(((monomial, 1),)) + bound
                 break
         else:
             return False
         if bounds(difference)[0] >= 0:
             return True
     return False
+
+
+def _at_least(atom: Atom, coefficient: int) -> Size | None:
+    """What coefficient * atom is at least; None where no symbolic bound is known."""
+    if isinstance(atom, Symbol):
+        return coefficient * atom.high if coefficient < 0 and isinstance(atom.high, Dim) else None
+    divisor = atom.right.constant
+    if atom.operator != "floordiv" or divisor is None or divisor <= 0:
+        return None
+    low, high = bounds(atom.left)
+    if coefficient > 0:
+        # divisor * (a // divisor) > a - divisor, and a // divisor >= a where a is not positive.
+        if coefficient % divisor == 0:
+            return coefficient // divisor * (atom.left - divisor + 1)
+        return coefficient * atom.left if high <= 0 else None
+    # divisor * (a // divisor) <= a, and a // divisor <= a where a is not negative.
+    if coefficient % divisor == 0:
+        return coefficient // divisor * atom.left
+    return coefficient * atom.left if low >= 0 else None
 
 
 def maximum(a: Size, b: Size) -> Size:
@@ -316,8 +336,26 @@ def _evaluate_atom(atom: Atom, of_symbol: Callable[[Symbol], Size]) -> Size:
     return maximum(left, right) if atom.operator == "max" else minimum(left, right)
 
 
-def isolate(a: Size, b: Size) -> tuple[Symbol, Size] | None:
-    """What a == b says of one symbol: the symbol and what it equals; None where no symbol stands alone."""
+def replaced(value: Size, symbol: Symbol, by: Size) -> Size:
+    """The value with a symbol replaced; where `by` has the symbol within a division, only where it stands alone."""
+    if isinstance(value, int):
+        return value
+    if not (isinstance(by, Dim) and symbol in by.symbols()):
+        return substitute(value, {symbol: by})
+    total: Size = 0
+    for monomial, coefficient in value.terms:
+        term: Size = coefficient
+        for atom in monomial:
+            term = term * (by if atom is symbol else Dim((((atom,), 1),)))
+        total = total + term
+    return total
+
+
+def isolate(a: Size, b: Size, within: bool = False) -> tuple[Symbol, Size] | None:
+    """What a == b says of one symbol: the symbol and what it equals; None where no symbol stands alone.
+
+    `within`: what it equals may have the symbol within a division.
+    """
     difference = a - b
     if isinstance(difference, int):
         return None
@@ -326,8 +364,27 @@ def isolate(a: Size, b: Size) -> tuple[Symbol, Size] | None:
             symbol = monomial[0]
             # Without this term only: in `n - 2*(n // 2)` the symbol stands in the rest as well.
             rest = difference - coefficient * Dim.of(symbol)
-            if not isinstance(rest, Dim) or symbol not in rest.symbols():
+            alone = not isinstance(rest, Dim) or symbol not in rest.symbols()
+            if alone or (within and all(symbol not in m for m, _ in Dim.of(rest).terms)):
                 return symbol, -rest if coefficient == 1 else rest
+    return None
+
+
+def isolate_divisible(a: Size, b: Size) -> tuple[Symbol, int, int] | None:
+    """The symbol s, c and r such that a == b says that s = c * k + r; None where it says something else."""
+    difference = a - b
+    if isinstance(difference, int):
+        return None
+    for monomial, _ in difference.terms:
+        for atom in monomial:
+            divisor = atom.right.constant if isinstance(atom, Call) and atom.operator == "floordiv" else None
+            if not isinstance(atom, Call) or divisor is None or not 2 <= divisor <= 64:
+                continue
+            for symbol in atom.left.symbols():
+                whole = Dim.of(Symbol("k", 0))
+                for rest in range(divisor):
+                    if substitute(difference, {symbol: divisor * whole + rest}) == 0:
+                        return symbol, divisor, rest
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value, coerce, facts
 from stepwell.dialects.torch.declare import Declaration, ScalarInfo, TensorInfo, declaration_of
-from stepwell.dialects.torch.sizes import Dim, Size, Symbol, substitute
+from stepwell.dialects.torch.sizes import Dim, Size, Symbol, replaced
 from stepwell.lowering.pass_ import Pass
 from stepwell.lowering.torch.walk import bound_sizes, infer_assuming, info_of_type
 
@@ -144,14 +143,14 @@ def _typed(builder: TorchBuilder, value: Any, old: SSAValue) -> SSAValue:
     return builder.materialize(value)
 
 
-def refined(value: Any, equal: Mapping[Symbol, Size]) -> Any:
-    """A builder-side value with symbols replaced by what they equal."""
+def refined(value: Any, symbol: Symbol, by: Size) -> Any:
+    """A builder-side value with a symbol replaced by what it equals."""
     if isinstance(value, Value) and isinstance(value.info, TensorInfo):
-        return Value(value.ssa, value.info.with_sizes(substitute(s, equal) for s in value.sizes))
+        return Value(value.ssa, value.info.with_sizes(replaced(s, symbol, by) for s in value.sizes))
     if isinstance(value, Dim):
-        return substitute(value, equal)
+        return replaced(value, symbol, by)
     if isinstance(value, list):
-        return [refined(v, equal) for v in value]
+        return [refined(v, symbol, by) for v in value]
     return value
 
 

@@ -74,7 +74,7 @@ def infer_assuming(
     declaration: Declaration,
     arguments: list[Any],
     facts: Callable[[Any], Any],
-    refined: Callable[[Any, Mapping[Symbol, Size]], Any],
+    refined: Callable[[Any, Symbol, Size], Any],
 ) -> tuple[Any, list[Any]]:
     """Run a shape rule below the specializer, which has put a check wherever sizes must be equal.
 
@@ -85,8 +85,9 @@ def infer_assuming(
         try:
             return declaration.infer(*map(facts, arguments)), arguments
         except Undecided as question:
-            found = isolate(question.left, question.right)
+            found = isolate(question.left, question.right) or isolate(question.left, question.right, within=True)
             if found is None:
                 raise
-            arguments = [refined(a, {found[0]: found[1]}) for a in arguments]
+            symbol, size = found
+            arguments = [refined(a, symbol, size) for a in arguments]
     raise TypeError(f"{declaration.schema.qualified_name}: sizes that do not settle")

@@ -126,7 +126,7 @@ _SAME = {
 for _schema, _doc in _SAME.items():
     declare(
         _schema, infer=lambda x: x, reference=lambda x: x, expand=lambda b, x: x, write=lambda b, base, value: value,
-        samples=lambda: [sample(normal(2, 3))], doc=_doc, inplace=_schema.startswith("aten::detach"), source=f"{__name__} ({_schema.partition('(')[0]})",
+        samples=lambda: [sample(normal(2, 3))], doc=_doc, inplace="detach" in _schema, source=f"{__name__} ({_schema.partition('(')[0]})",
     )  # fmt: skip
 declare(
     "aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)", infer=lambda x, order: x,

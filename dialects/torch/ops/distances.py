@@ -12,12 +12,11 @@ from stepwell.dialects import dtypes
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, declare, sample
-from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, require
+from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, known, require
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.losses import reduced, reduced_info, reduced_numpy
 from stepwell.dialects.torch.ops.promotion import promoted, widened
 from stepwell.dialects.torch.ops.samples import integers, normal
-from stepwell.dialects.torch.sizes import Size
 
 # ------ distances
 
@@ -70,6 +69,10 @@ declare(
 )  # fmt: skip
 
 
+def _triplet_info(a: TensorInfo, p: TensorInfo, n: TensorInfo, *arguments: Any) -> TensorInfo:
+    return reduced_info(a.with_sizes(broadcast_sizes(a.sizes, p.sizes, n.sizes)[:-1]), arguments[-1])
+
+
 def _triplet(
     b: TorchBuilder, a: Value, p: Value, n: Value, margin: float, order: float, eps: float, swap: bool, reduction: int
 ) -> Value:
@@ -90,7 +93,7 @@ def _triplet_numpy(
 
 declare(
     "aten::triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1.0, float p=2, float eps=9.9999999999999995e-07, bool swap=False, int reduction=1) -> Tensor",  # noqa: E501
-    infer=lambda a, p, n, margin, order, eps, swap, reduction: reduced_info(a.with_sizes(broadcast_sizes(a.sizes, p.sizes)[:-1]), reduction),
+    infer=_triplet_info,
     reference=_triplet_numpy, expand=_triplet,
     samples=lambda: [
         sample(normal(3, 4), normal(3, 4, seed=1), normal(3, 4, seed=2), 1.0, 2.0, 1e-6, swap, reduction)
@@ -147,7 +150,7 @@ def _window(kind: str, formals: str, parameters: int) -> None:
     """Declare one overload; `parameters` of its arguments stand for the first constants of the sum of cosines."""
 
     def constants(arguments: Sequence[Any]) -> tuple[float, ...]:
-        given = arguments[2 : 2 + parameters]
+        given = [known(a, f"a {kind} window with a parameter") for a in arguments[2 : 2 + parameters]]
         return (*given, *_CONSTANTS[kind][len(given) :])
 
     def periodic(arguments: Sequence[Any]) -> bool:

@@ -17,7 +17,7 @@ from stepwell.dialects.torch.ops.dimensions import along, broadcast_sizes, diffe
 from stepwell.dialects.torch.ops.promotion import facts, promoted
 from stepwell.dialects.torch.ops.samples import integers, normal
 from stepwell.dialects.torch.scalar import Scalar
-from stepwell.dialects.torch.sizes import Size, ceil_divide
+from stepwell.dialects.torch.sizes import Size, bounds, ceil_divide
 
 # ------ cat
 
@@ -216,16 +216,21 @@ def _chunks(size: Size, count: int) -> Parts:
     piece = ceil_divide(size, count)
     if isinstance(piece, int):
         return _pieces(size, piece) if piece else [(0, 0)] * count
-    whole = size // count
-    if whole * count != size:
-        raise Undecided(size, whole * count, f"aten::chunk of a size that {count} may not divide")
-    return [(whole * n, whole) for n in range(count)]
+    # Of so many elements no piece is empty; of fewer there may be fewer pieces, which only run time knows.
+    if size - piece * count != 0 and bounds(size)[0] <= (count - 1) ** 2:
+        words = f"aten::chunk into {count} of a size that is only known at run time"
+        raise Undecided(size, size // count * count, words, required=False)
+    return [(piece * n, piece) for n in range(count - 1)] + [(piece * (count - 1), size - piece * (count - 1))]
 
 
 def _even(size: Size, count: int) -> Parts:
     require(count > 0, f"number of sections must be larger than 0, got {count}")
     if not isinstance(size, int):
-        return _chunks(size, count)
+        piece = size // count
+        if piece * count != size:
+            words = f"aten::tensor_split into {count} of a size that is only known at run time"
+            raise Undecided(size, piece * count, words, required=False)
+        return [(piece * n, piece) for n in range(count)]
     short, longer = divmod(size, count)
     starts = [n * short + min(n, longer) for n in range(count)]
     return [(start, short + (n < longer)) for n, start in enumerate(starts)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, declare, sample
-from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, require
+from stepwell.dialects.torch.ops.dimensions import broadcast_sizes, known, require
 from stepwell.dialects.torch.ops.promotion import promoted
 from stepwell.dialects.torch.ops.samples import integers, normal
 from stepwell.dialects.torch.sizes import Size
@@ -101,10 +101,8 @@ def _smooth_numpy(x: Array, y: Array, beta: float) -> Array:
 
 def _smooth(b: TorchBuilder, x: Value, y: Value, beta: float) -> Value:
     d = b.abs(b.sub(x, y))
-    if beta == 0:
-        return d
-    near = b.mul(b.mul(d, d), 0.5 / beta)
-    result: Value = b.where(b.lt(d, beta), near, b.sub(d, 0.5 * beta))
+    near = b.div(b.mul(b.mul(d, d), 0.5), beta)
+    result: Value = b.where(b.lt(d, beta), near, b.sub(d, b.mul(beta, 0.5)))
     return result
 
 
@@ -115,7 +113,7 @@ def _huber_numpy(x: Array, y: Array, delta: float) -> Array:
 
 def _huber(b: TorchBuilder, x: Value, y: Value, delta: float) -> Value:
     d = b.abs(b.sub(x, y))
-    far = b.mul(b.sub(d, 0.5 * delta), delta)
+    far = b.mul(b.sub(d, b.mul(delta, 0.5)), delta)
     result: Value = b.where(b.le(d, delta), b.mul(b.mul(d, d), 0.5), far)
     return result
 
@@ -356,6 +354,7 @@ def _cross_reference(
 def _cross_expand(
     b: TorchBuilder, x: Value, target: Value, weight: Value | None, reduction: int, ignored: int, smoothing: float
 ) -> Value:
+    known(smoothing, "aten::cross_entropy_loss with a label_smoothing")
     d = _class_dim(x.rank)
     y = b.log_softmax(x, d)
     count = x.sizes[d]

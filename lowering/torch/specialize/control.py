@@ -16,7 +16,7 @@ from xdsl.ir import Block, Operation, Region
 
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value
-from stepwell.dialects.torch.sizes import INFINITY, Dim, Size, Symbol, bounds, isolate
+from stepwell.dialects.torch.sizes import INFINITY, Dim, Size, Symbol, bounds, isolate, isolate_divisible
 from stepwell.lowering.torch.specialize.join import join_split
 from stepwell.lowering.torch.specialize.loop_state import LoopState
 from stepwell.lowering.torch.specialize.values import (
@@ -33,6 +33,9 @@ RunBlock = Callable[[Block, Path], list[Leaf]]
 
 MOST_PATHS = 64
 """More paths than this at once mean a program whose branches differ too much in structure."""
+
+FEW_TRIPS = 16
+"""A loop with at most so many known trips that makes a list is unrolled, so that the list's length is known."""
 
 MOST_TRIPS = 4096
 """Loops with more known trips than this are never unrolled."""
@@ -206,6 +209,8 @@ class Rolled:
                 break
         else:
             raise CannotJoin("carried values that keep changing their form")
+        if state.grows() and isinstance(self.trips, int) and self.trips <= FEW_TRIPS and self.condition is True:
+            raise CannotJoin("a list that grows in so few iterations that its length may as well be known")
         return self._body(state, dry=False)
 
     def _body(self, state: LoopState, dry: bool) -> Leaf:
@@ -289,9 +294,17 @@ def learn_equal(path: Path, a: Size, b: Size) -> None:
     """Record a == b as a replacement of one symbol, if one can be isolated."""
     from stepwell.lowering.torch.specialize.tensors import resolve
 
-    found = isolate(resolve(path, a), resolve(path, b))
+    a, b = resolve(path, a), resolve(path, b)
+    found = isolate(a, b)
     if found is not None:
         path.facts[found[0]] = found[1]
+        return
+    divisible = isolate_divisible(a, b)
+    if divisible is not None:
+        symbol, divisor, rest = divisible
+        whole = Symbol("k", max(0, symbol.low // divisor))
+        path.builder.define(whole, path.builder.integer(Dim.of(symbol) // divisor))
+        path.facts[symbol] = divisor * Dim.of(whole) + rest
 
 
 def at_least_one(path: Path, trips: Size) -> bool | Value:

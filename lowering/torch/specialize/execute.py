@@ -30,6 +30,7 @@ from stepwell.dialects.torch.exceptions import DEFAULT, exception_of
 from stepwell.lowering.torch.specialize import calls, numbers
 from stepwell.lowering.torch.specialize.control import Control, Leaf
 from stepwell.lowering.torch.specialize.source import source_location
+from stepwell.lowering.torch.specialize.tensors import resolve
 from stepwell.lowering.torch.specialize.values import (
     UNDEFINED,
     Abstract,
@@ -144,7 +145,7 @@ def check_equal(path: Path, question: Undecided) -> None:
     """A run-time check that two sizes are equal, as torch would demand; after it they are one."""
     from stepwell.lowering.torch.specialize.control import learn_equal
 
-    if question.right == 1:
+    if question.right == 1 or not question.required:
         raise CannotSpecialize(str(question))
     builder = path.builder
     differs = builder.call("aten::ne", question.left, question.right)
@@ -157,6 +158,8 @@ def check_equal(path: Path, question: Undecided) -> None:
         TorchBuilder(block).place(operations.IfYield.create())
     builder.place(operations.If.create(operands=[differs.ssa], regions=[Region([b]) for b in blocks]))
     learn_equal(path, question.left, question.right)
+    if resolve(path, question.left) != resolve(path, question.right):
+        raise CannotSpecialize(f"whether {question.left} is {question.right} is only known at run time")
 
 
 def _missing(op: Operation, path: Path) -> list[Path]:

@@ -103,6 +103,10 @@ class LoopState:
     def signature(self) -> str:
         return repr((sorted((repr(k), repr(f)) for k, f in self.forms.items() if f is not None), sorted(self.frozen)))
 
+    def grows(self) -> bool:
+        """Whether a list changes its length from one iteration to the next."""
+        return any(isinstance(form, GrowingForm) for form in self.forms.values())
+
     # ------ the head
 
     def enter(self, inside: Path, block: Block) -> list[Abstract]:
