@@ -40,7 +40,7 @@ class Checker:
         raw.verify()
         state = state or {}
         names = [f"x{i}" for i in range(len(arguments))]
-        call, _ = take_apart([*names, *map(str, state)], [*arguments, *state.values()])
+        call, _ = take_apart([*arguments, *state.values()])
         parts: list[int | str] = list(call.numbers)
         if symbolic:
             by_value: dict[tuple[int, bool], str] = {}
