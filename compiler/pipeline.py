@@ -189,12 +189,14 @@ def bisect(
 ) -> Pass | None:
     """The first pass after which `good` (of a copy of the program) is false; None where it never is.
 
-    The program itself is left as it is. An exception counts as not good.
+    The program itself is left as it is. An exception counts as not good. A copy says which level it is at, so that
+    `good` can interpret it (values above loops, buffers below).
     """
     current = program.copy()
     dialects: Context = all_dialects()
     for ready in remaining(program, resolve(steps, target)):
         if isinstance(ready, Enter):
+            current.mark(ready.level)
             continue
         try:
             ready.apply(current.module, dialects)

@@ -31,6 +31,15 @@ def test_importing_stepwell_imports_nothing_heavy() -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_the_runtime_stands_alone() -> None:
+    code = "import sys, pkgutil, importlib, stepwell.runtime as r\n" \
+           "for m in pkgutil.walk_packages(r.__path__, 'stepwell.runtime.'): importlib.import_module(m.name)\n" \
+           "ours = {n.split('.')[1] for n in sys.modules if n.startswith('stepwell.')}\n" \
+           "print(ours, [m for m in ('xdsl', 'llvmlite', 'torch') if m in sys.modules])"  # fmt: skip
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert out.stdout.strip() == "{'runtime'} []"
+
+
 def test_the_table_of_ops_is_fresh() -> None:
     from stepwell.compiler.explain import ops_table
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
+from xdsl.dialects import arith
+from xdsl.rewriter import Rewriter
 
 from stepwell.compiler.driver import compile_linalg
+from stepwell.compiler.interpreter import interpret
 from stepwell.compiler.pipeline import STEPS, Enter, PassError, bisect, names, resolve, run
 from stepwell.compiler.program import Program, Resources
 from stepwell.dialects.diagnostics import CompileError
 from stepwell.dialects.levels import LINALG, LOOPS, TILE, LevelError
 from stepwell.dialects.target import Target
+from stepwell.lowering.pass_ import Pass
 
 TARGET = Target("x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,+fma", 256, 16, cores=2)
 
@@ -74,10 +80,6 @@ def test_a_crossing_is_checked(program):
 
 
 def test_an_invalid_module_names_the_pass(program):
-    from dataclasses import dataclass
-
-    from stepwell.lowering.pass_ import Pass
-
     @dataclass(frozen=True)
     class Break(Pass):
         name = "break"
@@ -95,6 +97,34 @@ def test_bisecting_finds_the_pass(program):
     assert step is not None and step.name == "lower-kernels"
     assert program.text() == before
     assert bisect(program, lambda p: True, target=TARGET) is None
+
+
+@dataclass(frozen=True)
+class Subtracts(Pass):
+    """A planted fault: sums become differences. After: programs are wrong."""
+
+    name = "subtracts"
+
+    def apply(self, module, context):
+        for op in list(module.walk()):
+            if isinstance(op, arith.AddfOp):
+                Rewriter.replace_op(op, arith.SubfOp(op.lhs, op.rhs))
+
+
+@pytest.mark.parametrize("before", ["cse", "fuse-elementwise", "form-kernels", "enter(tile)"])
+def test_bisecting_finds_a_planted_fault(program, before):
+    """Interpreting the program after each pass names the one that changes its meaning."""
+    x = np.arange(32, dtype=np.float32).reshape(4, 8)
+
+    def good(program):
+        (y,) = interpret(program.module, "forward", [x], resources=program.resources)
+        return np.array_equal(y, x + 1)
+
+    steps = list(resolve(STEPS, TARGET))
+    steps = steps[: names(steps).index("enter(tile)") + 1]
+    assert bisect(program, good, target=TARGET, steps=steps) is None, "the pipeline itself is right"
+    steps.insert(names(steps).index(before), Subtracts())
+    assert bisect(program, good, target=TARGET, steps=steps) == Subtracts()
 
 
 def test_resources_are_named_once_and_not_copied():
