@@ -57,8 +57,6 @@ def compile(
     inputs: arrays, or types such as "float32[1, 3, 224, 224]". Without inputs nothing is compiled yet.
     target: "cpu" (the default), a `Target`, or the name of an x86-64 level ("x86-64-v3").
     """  # fmt: skip
-    from stepwell.compiler.commands import value_of
-
     chosen: Callable_ = (
         obj.method(method) if isinstance(obj, ScriptModule) else obj if isinstance(obj, Callable_) else script(obj)
     )
@@ -69,9 +67,22 @@ def compile(
         chosen._session.target = target if isinstance(target, Target) else named(target)
         chosen._session.forget()
     if inputs is not None:
-        values = [value_of(v.replace(" ", "")) if isinstance(v, str) and "[" in v else v for v in inputs]
-        chosen._method.prepare(values, dict(keywords or {}))
+        chosen._method.prepare(
+            [_example(v) for v in inputs], {name: _example(v) for name, v in (keywords or {}).items()}
+        )
     return chosen
+
+
+def _example(value: Any) -> Any:
+    """A value of a type that is given as text ("float32[1, 3]"); other values as they are."""
+    if not (isinstance(value, str) and "[" in value):
+        return value
+    from stepwell.compiler.commands import Usage, value_of
+
+    try:
+        return value_of(value.replace(" ", ""))
+    except Usage:
+        raise ValueError(f"{value!r} is no type of a tensor: write its dtype and sizes, float32[1, 3]") from None
 
 
 __all__ = ["BoundMethod", "ScriptModule", "ScriptedFunction", "compile", "load", "script"]

@@ -221,8 +221,7 @@ class Method:
 
     def _store(self, results: Mapping[str, Any], leaves: Sequence[Any], call: Call) -> None:
         for path, template in results["state"]:
-            attributes, name = _place(self.root, tuple(path))
-            attributes[name] = rebuild(template, leaves)
+            _owner(self.root, tuple(path)).store(path[-1], rebuild(template, leaves))
         for kind, where, template in results["written"]:
             contents = rebuild(template, leaves)
             if kind == "state":

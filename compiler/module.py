@@ -9,20 +9,31 @@ m.stage("linalg"), m.profile(x)       the last variant called, looked at
 from __future__ import annotations
 
 import ast
+import copy
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from stepwell.compiler.arguments import Conversion, Mismatch, described, shown
 from stepwell.compiler.descent import Showing
 from stepwell.compiler.method import Method
-from stepwell.compiler.objects import ScriptFunction, ScriptObject
+from stepwell.compiler.objects import EnumMember, ScriptFunction, ScriptObject
+from stepwell.compiler.results import member
 from stepwell.compiler.session import Session
+from stepwell.compiler.signature import is_torch_tensor, numpy_of
 from stepwell.compiler.stages import Inspector
+from stepwell.dialects.diagnostics import ArgumentError
+
+LEVELS = ("raw", "torch", "linalg", "tile", "loops", "llvm", "ir", "asm", "gpu", "ptx", "cuda")
+"""The levels that `stage` shows as text."""
 
 
 class Callable_:
     """A method or function that compiles at its first call of a signature."""
+
+    _kind = "function"
 
     def __init__(self, session: Session, method: Method) -> None:
         self._session, self._method = session, method
@@ -49,10 +60,12 @@ class Callable_:
         return self._inspector.raw()
 
     def stage(self, level: str) -> str:
-        """The last variant called, at a level: raw, torch, linalg, tile, loops, llvm, ir, asm.
+        """The last variant called, at one of LEVELS: raw, torch, linalg, tile, loops, llvm, ir, asm, gpu, ptx, cuda.
 
-        Raises RuntimeError before the first call.
+        Raises RuntimeError before the first call, ValueError for a level that does not exist.
         """
+        if level not in LEVELS:
+            raise ValueError(f"no level is called {level!r}; there are {', '.join(LEVELS)}")
         made = self._inspector.of_last(level)
         assert isinstance(made, str)
         return made
@@ -90,12 +103,23 @@ class Callable_:
         """The variants compiled so far."""
         return self._method.signatures()
 
+    def __reduce__(self) -> NoReturn:
+        _refuse_pickling(self.name)
+
+    def __copy__(self) -> Callable_:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Callable_:
+        return self
+
     def __repr__(self) -> str:
-        return f"<stepwell {type(self).__name__.lower()} {self.name}({', '.join(self._method.names)})>"
+        return f"<stepwell {self._kind} {self.name}({', '.join(self._method.names)})>"
 
 
 class BoundMethod(Callable_):
     """A method of a module."""
+
+    _kind = "method"
 
 
 class ScriptedFunction(Callable_):
@@ -117,7 +141,13 @@ class ScriptModule:
         object.__setattr__(self, "_methods", {})
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self.method("forward")(*arguments, **keywords)
+        return self.method(self._entry)(*arguments, **keywords)
+
+    @property
+    def _entry(self) -> str:
+        """The method that a call of the object means."""
+        methods = self._object.cls.methods
+        return "__call__" if "__call__" in methods and "forward" not in methods else "forward"
 
     def method(self, name: str) -> BoundMethod:
         """A method by name. AttributeError names what there is."""
@@ -138,13 +168,29 @@ class ScriptModule:
             return self.method(name)
         if name in value.cls.constants:
             return value.cls.constants[name]
+        if name in value.cls.properties:
+            return self.method(value.cls.properties[name][0])()
         raise AttributeError(f"{value.cls.short_name} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        cls = self._object.cls
+        if name in cls.properties and cls.properties[name][1] is not None:
+            self.method(cls.properties[name][1])(value)
+            return
         if name not in self._object.attributes:
             raise AttributeError(f"{self.original_name} has no attribute {name!r}")
-        self._object.attributes[name] = value._object if isinstance(value, ScriptModule) else value
+        self._object.attributes[name] = _attribute(self._object, name, value)
         self._session.forget()
+
+    def __reduce__(self) -> NoReturn:
+        _refuse_pickling(self.original_name)
+
+    def __copy__(self) -> ScriptModule:
+        return ScriptModule(self._session, self._object)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptModule:
+        """A module of its own: arrays, lists and objects are copied, classes and code shared."""
+        return ScriptModule(self._session.like(root := copy.deepcopy(self._object, memo)), root)
 
     @property
     def original_name(self) -> str:
@@ -154,26 +200,26 @@ class ScriptModule:
     @property
     def code(self) -> str:
         """The source of forward."""
-        return self.method("forward").code
+        return self.method(self._entry).code
 
     @property
     def graph(self) -> str:
         """The raw IR of forward."""
-        return self.method("forward").graph
+        return self.method(self._entry).graph
 
     def stage(self, level: str) -> str:
         """forward's last variant at a level."""
-        return self.method("forward").stage(level)
+        return self.method(self._entry).stage(level)
 
     def profile(self, *arguments: Any, **keywords: Any) -> Any:
         """forward's kernels in a call."""
-        return self.method("forward").profile(*arguments, **keywords)
+        return self.method(self._entry).profile(*arguments, **keywords)
 
     # ------ torch.nn.Module's habits
 
     def named_children(self) -> Iterator[tuple[str, ScriptModule]]:
         for name, value in self._object.attributes.items():
-            if isinstance(value, ScriptObject) and value.cls.kind == "module":
+            if isinstance(value, ScriptObject) and value.cls.kind in ("module", self._object.cls.kind):
                 yield name, ScriptModule(self._session, value)
 
     def children(self) -> Iterator[ScriptModule]:
@@ -225,14 +271,36 @@ class ScriptModule:
         return [*super().__dir__(), *self._object.attributes, *self._object.cls.methods]
 
     def __repr__(self) -> str:
-        children = "".join(f"\n  ({n}): {c!r}".replace("\n", "\n  ") for n, c in self.named_children())
+        children = "".join("\n" + textwrap.indent(f"({n}): {c!r}", "  ") for n, c in self.named_children())
         return f"{self.original_name}({children}\n)" if children else f"{self.original_name}()"
+
+
+def _attribute(owner: ScriptObject, name: str, value: Any) -> Any:
+    """A value that is assigned from outside, as the declared type of the attribute has it."""
+    if isinstance(value, ScriptModule):
+        return value._object
+    type_ = owner.cls.attributes.get(name)
+    if type_ is None:
+        return value
+    try:
+        found = Conversion(owner.cls.environment).to(type_, value)
+    except Mismatch as problem:
+        why = f" ({problem})" if str(problem) else ""
+        what = f"{owner.cls.short_name}.{name} is {described(type_)}, not {shown(value)}{why}"
+        raise ArgumentError(what, owner.cls.location, help=problem.help) from None
+    return numpy_of(found) if is_torch_tensor(found) else found
+
+
+def _refuse_pickling(name: str) -> NoReturn:
+    raise TypeError(f"{name} holds compiled code and cannot be pickled; load or script it where it is needed")
 
 
 def wrap(session: Session, value: Any) -> Any:
     """An attribute's value as users see it: objects become modules."""
     if isinstance(value, ScriptObject):
         return ScriptModule(session, value)
+    if isinstance(value, EnumMember):
+        return member(value.cls, value)
     if isinstance(value, (list, tuple)) and any(isinstance(v, ScriptObject) for v in value):
         return type(value)(wrap(session, v) for v in value)
     return value

@@ -11,6 +11,7 @@ object here.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -120,6 +121,21 @@ class ScriptObject:
     state: Any = None
     has_state: bool = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptObject:
+        made = memo[id(self)] = ScriptObject(self.cls)
+        made.attributes.update((name, copy.deepcopy(value, memo)) for name, value in self.attributes.items())
+        made.state, made.has_state = copy.deepcopy(self.state, memo), self.has_state
+        return made
+
+    def store(self, attribute: str, value: Any) -> None:
+        """Set an attribute to what a program computed, where the index of an enum's member stands for the member."""
+        type_ = self.cls.attributes.get(attribute)
+        if type(value) is int and type_ is not None and type_.is_class:
+            cls = self.cls.environment.class_named(type_.name)
+            if cls is not None and cls.kind == "enum":
+                value = EnumMember(cls, list(cls.members)[value])
+        self.attributes[attribute] = value
+
     def walk(self) -> Iterator[ScriptObject]:
         """This object and all objects inside it, each once."""
         seen: set[int] = set()
@@ -151,6 +167,9 @@ class EnumMember:
 
     cls: ScriptClass
     name: str
+
+    def __deepcopy__(self, _: Any) -> EnumMember:
+        return self
 
     @property
     def value(self) -> int | float | str:

@@ -64,6 +64,10 @@ class Session:
             found = self._methods[key] = Method(function, owner, owner, self)
         return found
 
+    def like(self, root: ScriptObject) -> Session:
+        """A session for another object of the same program."""
+        return Session(root, digest=self.digest, constants=self.constants, target=self.target)
+
     def forget(self) -> None:
         """An attribute was set from outside: what was compiled with its old value is dropped."""
         self._raw.clear()

@@ -71,6 +71,9 @@ class DType:
     def __str__(self) -> str:
         return self.name
 
+    def __repr__(self) -> str:
+        return f"stepwell.{self.name}"
+
 
 def _signed(width: int) -> Attribute:
     return IntegerType(width, Signedness.SIGNED)

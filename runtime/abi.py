@@ -142,9 +142,17 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return dtype
 
 
-@cache
+EXCEPTIONS: dict[str, type[Exception]] = {}
+"""The classes of exceptions that scripted programs name, by module and qualified name."""
+
+
 def exception_class(name: str) -> type[Exception]:
-    """Python's own class for `builtins.X`; for any other name, a RuntimeError of that name."""
+    """Python's own class for `builtins.X`, the program's own one; for any other name, a RuntimeError of that name."""
+    return EXCEPTIONS.get(name) or _exception_class(name)
+
+
+@cache
+def _exception_class(name: str) -> type[Exception]:
     module, _, plain = name.rpartition(".")
     found = getattr(builtins, plain, None) if module in ("", "builtins") else None
     if isinstance(found, type) and issubclass(found, Exception):

@@ -23,7 +23,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Block, Operation, SSAValue
 
 from stepwell.compiler.interpreter.rules import locations
-from stepwell.compiler.objects import ScriptObject
+from stepwell.compiler.objects import EnumMember, ScriptObject
 from stepwell.dialects import dtypes
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.dtypes import BY_CODE, DType
@@ -271,11 +271,12 @@ def _end(_: RawMachine, op: Operation, env: Env) -> list[Any]:
 
 def _get(_: RawMachine, op: Operation, env: Env) -> None:
     owner = env[op.operands[0]]
-    env[op.results[0]] = owner.attributes[_text(op, "name")]
+    value = owner.attributes[_text(op, "name")]
+    env[op.results[0]] = value.index if isinstance(value, EnumMember) else value
 
 
 def _set(_: RawMachine, op: Operation, env: Env) -> None:
-    env[op.operands[0]].attributes[_text(op, "name")] = env[op.operands[1]]
+    env[op.operands[0]].store(_text(op, "name"), env[op.operands[1]])
 
 
 def _create(machine: RawMachine, op: Operation, env: Env) -> None:

@@ -7,6 +7,8 @@
     @stepwell.script
     def f(x: stepwell.Tensor, n: int) -> stepwell.Tensor: ...
 
+    stepwell.relu, stepwell.nn.functional.softmax, stepwell.float32     ops and dtypes, by torch's names
+
 Everything is imported when it is first used: `import stepwell` loads neither numpy, xDSL nor LLVM.
 """
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from stepwell.compiler.annotations import Final, Tensor
     from stepwell.compiler.api import compile, load, script
     from stepwell.compiler.module import ScriptedFunction, ScriptModule
-    from stepwell.dialects.diagnostics import ArchiveError, CompileError, Error, UnsupportedError
+    from stepwell.dialects.diagnostics import ArchiveError, ArgumentError, CompileError, Error, UnsupportedError
     from stepwell.runtime.threads import get_num_threads, set_num_threads
 
 _WHERE = {
@@ -42,21 +44,25 @@ _WHERE = {
     "CompileError": "dialects.diagnostics",
     "UnsupportedError": "dialects.diagnostics",
     "ArchiveError": "dialects.diagnostics",
+    "ArgumentError": "dialects.diagnostics",
     "get_num_threads": "runtime.threads",
     "set_num_threads": "runtime.threads",
 }
 
 __all__ = [
-    "ArchiveError", "CompileError", "Error", "Final", "ScriptModule", "ScriptedFunction", "Tensor",
+    "ArchiveError", "ArgumentError", "CompileError", "Error", "Final", "ScriptModule", "ScriptedFunction", "Tensor",
     "UnsupportedError", "compile", "get_num_threads", "load", "script", "set_num_threads",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    if name not in _WHERE:
+    """Import a public name when it is first used (PEP 562); other names are those of ops and dtypes."""
+    if name in _WHERE:
+        value = getattr(import_module(f"stepwell.{_WHERE[name]}"), name)
+    elif name.startswith("_") or name in ("compiler", "dialects", "lowering", "runtime"):
         raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
-    value = getattr(import_module(f"stepwell.{_WHERE[name]}"), name)
+    else:
+        value = import_module("stepwell.compiler.eager").attribute(name)
     setattr(sys.modules[__name__], name, value)
     return value
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import stepwell
-from stepwell import Tensor
-from stepwell.dialects.diagnostics import ArgumentError
+from stepwell import ArgumentError, Tensor
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits" / "digits.pt"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import Any, NoReturn
 
 from xdsl.dialects.builtin import StringAttr
 
 from stepwell.compiler.frontends.language.bindings import Allocate, Items, Method, Value, constant_of
 from stepwell.compiler.frontends.language.lowering import Lowering, expression_rule
 from stepwell.compiler.frontends.language.names import Literal, Namespace
-from stepwell.compiler.frontends.language.ops import call_op
+from stepwell.compiler.frontends.language.ops import call_op, has_op
 from stepwell.compiler.frontends.language.static_types import (
     FLOAT,
     INT,
@@ -47,7 +47,7 @@ def attribute(f: Lowering, owner: Any, name: str) -> Any:
     if isinstance(owner, Namespace):
         found = f.environment.attribute(owner.path, name)
         if found is None:
-            f.unsupported(f"{owner.path}.{name} is not known here")
+            _unknown(f, owner.path, name)
         return found
     if isinstance(owner, ScriptClass):
         return _of_class(f, owner, name)
@@ -56,6 +56,13 @@ def attribute(f: Lowering, owner: Any, name: str) -> Any:
     if isinstance(owner, Literal) and isinstance(owner.value, EnumMember):
         return Literal(getattr(owner.value, name)) if name in ("name", "value") else _missing(f, "an enum member", name)
     return _of_value(f, f.materialize(owner), name)
+
+
+def _unknown(f: Lowering, path: str, name: str) -> NoReturn:
+    """A module has no such attribute, or one that means nothing in programs (a function of numpy)."""
+    module = path.removeprefix("python:")
+    help = f"there is an op of that name: stepwell.{name}" if module != "torch" and has_op(f"aten::{name}") else None
+    f.unsupported(f"{module}.{name} is not known in scripted code", help=help)
 
 
 def _missing(f: Lowering, what: str, name: str) -> Any:
@@ -120,12 +127,16 @@ def _of_member(f: Lowering, value: Value, name: str) -> Any:
 def attribute_type(f: Lowering, cls: ScriptClass, name: str) -> Type | None:
     """The declared type of what objects of a class store under a name."""
     found: Type | None = cls.remembered.get(name)
-    if found is None and name not in cls.attributes and cls.environment.python:
+    if found is None and name not in cls.attributes and cls.environment.python and not _is_of_class(cls, name):
         _look_into_init(f, cls)
         found = cls.remembered.get(name)
     if found is None and name in cls.attributes:
         found = cls.remembered[name] = type_from_expression(cls.attributes[name], cls.environment)
     return found
+
+
+def _is_of_class(cls: ScriptClass, name: str) -> bool:
+    return name in cls.methods or name in cls.properties or name in cls.constants
 
 
 def _look_into_init(f: Lowering, cls: ScriptClass) -> None:

@@ -94,7 +94,8 @@ def _value(f: Lowering, callee: Value, arguments: Arguments, keywords: Keywords)
     if callee.type.kind not in ("Class", "Interface"):
         f.refuse(f"a {callee.type} cannot be called")
     cls = callee.type.script_class
-    name = "__call__" if "__call__" in cls.methods or cls.kind == "class" else "forward"
+    own = "__call__" in cls.methods or (cls.kind == "class" and "forward" not in cls.methods)
+    name = "__call__" if own else "forward"
     return call_method(f, callee, name, arguments, keywords)
 
 

@@ -16,18 +16,21 @@ from stepwell.dialects.diagnostics import CompileError
 
 def scripted(obj: Any = None) -> Any:
     """Script a function, a class or an instance. Raises CompileError where the source cannot be had or read."""
-    from stepwell.compiler.module import ScriptedFunction, ScriptModule
+    from stepwell.compiler.module import Callable_, ScriptModule
 
     if obj is None:
         return scripted
-    if isinstance(obj, (ScriptedFunction, ScriptModule, ScriptedClass)):
+    if isinstance(obj, (Callable_, ScriptModule, ScriptedClass)):
         return obj
     if isinstance(obj, type):
         return ScriptedClass(obj)
     if isinstance(obj, types.FunctionType):
         return _function(obj)
     if isinstance(obj, (types.BuiltinFunctionType, types.MethodType)):
-        raise CompileError(f"{obj!r} cannot be scripted: script a function that calls it")
+        raise CompileError(f"{obj!r} cannot be scripted", help="script a function that calls it, or the whole object")
+    if type(obj).__module__ == "builtins" or not hasattr(obj, "__dict__"):
+        what = f"{'an' if type(obj).__name__[0] in 'aeiou' else 'a'} {type(obj).__name__}"
+        raise CompileError(f"{what} cannot be scripted", help="give a function, a class, or an object of a class")
     return module_of(obj)
 
 

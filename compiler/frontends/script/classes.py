@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import enum
 import inspect
@@ -21,6 +22,7 @@ from stepwell.compiler.frontends.script.environment import (
     script_function,
 )
 from stepwell.compiler.frontends.script.source import class_definition
+from stepwell.compiler.method import stored_attributes
 from stepwell.compiler.objects import Device, EnumMember, ScriptClass, ScriptFunction, ScriptObject
 from stepwell.dialects.diagnostics import CompileError, Location, UnsupportedError
 
@@ -148,10 +150,17 @@ def _add_method(script: ScriptClass, name: str, value: Any) -> None:
 def _add_property(script: ScriptClass, name: str, value: property) -> None:
     getter, setter = f"__{name}_getter", f"__{name}_setter"
     assert value.fget is not None
-    script.methods[getter] = script_function(value.fget, script)
+    script.methods[getter] = _renamed(script_function(value.fget, script), getter)
     if value.fset is not None:
-        script.methods[setter] = script_function(value.fset, script)
+        script.methods[setter] = _renamed(script_function(value.fset, script), setter)
     script.properties[name] = (getter, setter if value.fset is not None else None)
+
+
+def _renamed(function: ScriptFunction, name: str) -> ScriptFunction:
+    """The same function as a method of another name: getter and setter of a property have one name in the source."""
+    node = copy.copy(function.node)
+    node.name = name
+    return dataclasses.replace(function, name=f"{function.name.rpartition('.')[0]}.{name}", node=node)
 
 
 def assigned_attributes(initialize: ScriptFunction) -> Iterator[tuple[str, TypeExpr]]:
@@ -285,11 +294,15 @@ class _Instances:
             cls = script_class(type(instance))
             found = self._done[id(instance)] = ScriptObject(cls)
             self._kept.append(instance)
+            # What it has is seen here: `__init__`, which is free to be any Python, is not read for it.
+            cls.remembered["__init__"] = cls.methods.get("__init__")
             for name, value in _state(instance).items():
                 converted = self.value(value)
                 if name not in cls.attributes:
                     cls.attributes[name] = inferred(converted, f"{cls.short_name}.{name}")
                 found.attributes[name] = _adapted(converted, cls.attributes[name])
+            if cls.kind == "class":
+                _tell_parameters(found)
         assert isinstance(found, ScriptObject)
         return found
 
@@ -320,6 +333,15 @@ class _Instances:
             self._done[id(value)] = found
             self._kept.append(value)
         return found
+
+
+def _tell_parameters(value: ScriptObject) -> None:
+    """Of a plain class's arrays, floating ones that no method assigns are parameters, the others buffers."""
+    cls = value.cls
+    assigned = {n for name, m in cls.methods.items() if name != "__init__" for n in stored_attributes(m)}
+    arrays = {n: v for n, v in value.attributes.items() if isinstance(v, np.ndarray)}
+    cls.parameters = tuple(n for n, v in arrays.items() if v.dtype.kind not in "iub" and n not in assigned)
+    cls.buffers = tuple(n for n in arrays if n not in cls.parameters)
 
 
 def _state(instance: Any) -> dict[str, Any]:

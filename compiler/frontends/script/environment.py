@@ -21,6 +21,7 @@ from stepwell.compiler.frontends.script.source import function_definition
 from stepwell.compiler.objects import Device, EnumMember, ScriptClass, ScriptFunction
 from stepwell.dialects import dtypes
 from stepwell.dialects.dtypes import DType
+from stepwell.runtime.abi import EXCEPTIONS
 
 _FUNCTIONS: dict[Any, ScriptFunction] = {}
 """Scripted functions by the Python function."""
@@ -100,6 +101,11 @@ def meaning_of(thing: Any) -> Any:
     """The meaning of a Python object that scripted code names; None if it has none there."""
     if isinstance(thing, types.ModuleType):
         return _module(thing)
+    own = getattr(thing, "__dict__", {})
+    if "__stepwell_op__" in own:
+        return OpName(own["__stepwell_op__"])
+    if "__stepwell_namespace__" in own:
+        return Namespace(own["__stepwell_namespace__"])
     if isinstance(thing, enum.Enum):
         from stepwell.compiler.frontends.script.classes import script_class
 
@@ -152,6 +158,8 @@ def _class(cls: type) -> Any:
     from stepwell.compiler.frontends.script.classes import script_class
 
     if issubclass(cls, BaseException):
+        if cls.__module__ != "builtins" and issubclass(cls, Exception):
+            EXCEPTIONS[f"{cls.__module__}.{cls.__qualname__}"] = cls
         return Namespace(f"{cls.__module__}.{cls.__qualname__}")
     if issubclass(cls, np.generic):
         return Literal(dtypes.from_numpy(np.dtype(cls)))
@@ -227,8 +235,8 @@ def script_function(function: Callable[..., Any], owner: ScriptClass | None = No
 def environment_of(function: Callable[..., Any]) -> PythonEnvironment:
     """What the names in a function mean; a closure's cells are read when a name is looked up."""
     closure = getattr(function, "__closure__", None) or ()
-    names = function.__code__.co_freevars  # type: ignore[attr-defined]
-    return PythonEnvironment(function.__globals__, _Cells(dict(zip(names, closure, strict=True))))  # type: ignore[attr-defined]
+    names = function.__code__.co_freevars
+    return PythonEnvironment(function.__globals__, _Cells(dict(zip(names, closure, strict=True))))
 
 
 class _Cells(dict[str, Any]):

@@ -8,7 +8,7 @@ FAMILIES: tuple[str, ...] = (
     "numbers", "lists", "strings", "attributes", "unary", "binary", "activation", "conversion", "creation", "views",
     "slicing", "joining", "padding", "reductions", "statistics", "linear", "losses", "distances", "convolution",
     "pooling", "normalization", "reparametrization", "indexing", "scattering", "sorting", "resampling", "spectra",
-    "recurrent", "attention",
+    "recurrent", "attention", "type_tests",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from stepwell.dialects.torch.sizes import Dim, Size
 from stepwell.lowering.torch.specialize import dynamic_lists, numbers, texts
 from stepwell.lowering.torch.specialize.strides import shares_storage
 from stepwell.lowering.torch.specialize.tensors import functional, read, resolve, view, write
+from stepwell.lowering.torch.specialize.type_tests import is_instance
 from stepwell.lowering.torch.specialize.values import (
     UNDEFINED,
     Abstract,
@@ -43,6 +44,8 @@ def run_declared(executor: Executor, declaration: Declaration, arguments: list[A
     schema = declaration.schema
     if any(a is UNDEFINED for a in arguments):
         return UNDEFINED if len(schema.returns) == 1 else tuple([UNDEFINED] * len(schema.returns))
+    if schema.qualified_name == "prim::isinstance":
+        return is_instance(path, arguments[0], arguments[1])
     if any(_is_dynamic_list(path, a) for a in arguments):
         return dynamic_lists.run(declaration, arguments, path)
     if _mutates_container(declaration):
