@@ -36,7 +36,7 @@ class DigitClassifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [N, 10] of images [N, 1, 8, 8] with values 0 to 1."""
         if images.dim() != 4:
-            raise ValueError("expected a batch of images, but got {} dimensions".format(images.dim()))
+            raise ValueError("expected a batch of images, but got {} dimensions".format(images.dim()))  # noqa: UP032 - torch.jit knows no f-strings
         x = self.features(images)
         return self.classifier(torch.flatten(x, 1))
 

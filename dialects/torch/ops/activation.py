@@ -266,7 +266,7 @@ for _text in (
         def infer(condition: TensorInfo, x: Any, y: Any) -> TensorInfo:
             sizes = broadcast_sizes(*(v.sizes for v in (condition, x, y) if isinstance(v, TensorInfo)))
             if condition.dtype not in (dtypes.bool_, dtypes.uint8):
-                raise RuntimeFault(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.title}")  # fmt: skip
+                raise RuntimeFault(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.title}")  # fmt: skip  # noqa: E501
             if isinstance(x, TensorInfo) or isinstance(y, TensorInfo):
                 return TensorInfo(sizes, promoted(x, y))
             return TensorInfo(sizes, _common(x, y))

@@ -195,7 +195,7 @@ def _division(text: str) -> None:
 
     declare(
         text, infer=infer, reference=reference, lower=lower, source=f"{__name__} ({text.partition('(')[0]})",
-        samples=_division_samples(text), inplace="Tensor" if text.startswith("aten::floor_divide(") else True, doc="Division, rounded as the mode says (floor_divide: down).",
+        samples=_division_samples(text), inplace="Tensor" if text.startswith("aten::floor_divide(") else True, doc="Division, rounded as the mode says (floor_divide: down).",  # noqa: E501
     )  # fmt: skip
 
 

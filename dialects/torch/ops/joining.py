@@ -263,7 +263,7 @@ _splitting("aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=
 _splitting("aten::split_with_sizes(Tensor(a -> *) self, SymInt[] split_sizes, int dim=0) -> Tensor(a)[]", _sections, _section_samples, "Pieces of given sizes.")  # noqa: E501  # fmt: skip
 _splitting("aten::unsafe_split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0) -> Tensor[]", _sections, _section_samples, "Pieces of given sizes.")  # noqa: E501  # fmt: skip
 _splitting("aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]", _chunks, _chunk_samples, "At most so many equal pieces; the last may be shorter.")  # noqa: E501  # fmt: skip
-_splitting("aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]", _chunks, _chunk_samples, "chunk, without aliases.")  # fmt: skip
+_splitting("aten::unsafe_chunk(Tensor self, int chunks, int dim=0) -> Tensor[]", _chunks, _chunk_samples, "chunk, without aliases.")  # fmt: skip  # noqa: E501
 _splitting("aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]", _even, _chunk_samples, "So many pieces, sizes differing by at most 1.")  # noqa: E501  # fmt: skip
 _splitting("aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]", _between, lambda: [sample(normal(5, 2), [1, 3]), sample(normal(2, 4), [3, -2, 9], 1)], "Cut before each of the positions.")  # noqa: E501  # fmt: skip
 

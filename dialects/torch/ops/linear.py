@@ -315,7 +315,7 @@ _added("addmm", "Tensor mat1, Tensor mat2", "mm", "beta * self + alpha * mat1 @ 
        lambda: [sample(normal(4), normal(2, 3), normal(3, 4)), sample(normal(2, 4), normal(2, 3), normal(3, 4), beta=0.5, alpha=2),
                 sample(np.full((2, 4), np.nan, np.float32), normal(2, 3), normal(3, 4), beta=0)])  # fmt: skip
 _added("baddbmm", "Tensor batch1, Tensor batch2", "bmm", "beta * self + alpha * batch1 @ batch2",
-       lambda: [sample(normal(2, 3, 5), normal(2, 3, 4), normal(2, 4, 5)), sample(normal(5), normal(2, 3, 4), normal(2, 4, 5), alpha=2)])  # fmt: skip
+       lambda: [sample(normal(2, 3, 5), normal(2, 3, 4), normal(2, 4, 5)), sample(normal(5), normal(2, 3, 4), normal(2, 4, 5), alpha=2)])  # fmt: skip  # noqa: E501
 _added("addbmm", "Tensor batch1, Tensor batch2", "sum", "beta * self + alpha * the sum of batch1 @ batch2",
        lambda: [sample(normal(3, 5), normal(2, 3, 4), normal(2, 4, 5))])  # fmt: skip
 _added("addmv", "Tensor mat, Tensor vec", "mv", "beta * self + alpha * mat @ vec", lambda: [sample(normal(2), normal(2, 3), normal(3))])
@@ -347,7 +347,7 @@ def parse_einsum(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
         letters = sorted(c for c in set("".join(terms)) - {"."} if "".join(terms).count(c) == 1)
         result = "".join(dots) + "".join(letters)
     for c in result:
-        require(any(c in text for text in labels), f"einsum(): output subscript {c} does not appear in the equation for any input operand")  # fmt: skip
+        require(any(c in text for text in labels), f"einsum(): output subscript {c} does not appear in the equation for any input operand")  # fmt: skip  # noqa: E501
     return labels, result
 
 

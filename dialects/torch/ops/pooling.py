@@ -215,7 +215,7 @@ for _rank in (1, 2, 3):
     declare(
         f"aten::max_pool{_rank}d_with_indices{_arguments} -> (Tensor, Tensor)",
         infer=(lambda rank: lambda x, *a: (_max_info(rank, x, *a), _max_info(rank, x, *a).with_dtype(dtypes.int64)))(_rank),
-        reference=_bound(_rank, _indices_reference), lower=_bound(_rank, _indices_lower), samples=lambda rank=_rank: [s for s in _max_samples(rank)() if not np.any(s.arguments[0] != s.arguments[0])],
+        reference=_bound(_rank, _indices_reference), lower=_bound(_rank, _indices_lower), samples=lambda rank=_rank: [s for s in _max_samples(rank)() if not np.any(s.arguments[0] != s.arguments[0])],  # noqa: E501
         doc="The largest element of every window and its position in the image (the first; torch takes the last NaN).",
         source=f"{__name__} (aten::max_pool{_rank}d_with_indices)",
     )  # fmt: skip
@@ -349,7 +349,7 @@ def _adaptive_expand(rank: int, b: TorchBuilder, x: Value, sizes: Sequence[Size]
 def _adaptive_samples(rank: int) -> Callable[[], list[Any]]:
     image = _IMAGES[rank]
     return lambda: [
-        sample(normal(2, 3, *image), [1] * rank), sample(normal(2, *image), [3, 2, 4][:rank]), sample(normal(1, 2, *(8, 6, 4)[:rank]), [2] * rank),
+        sample(normal(2, 3, *image), [1] * rank), sample(normal(2, *image), [3, 2, 4][:rank]), sample(normal(1, 2, *(8, 6, 4)[:rank]), [2] * rank),  # noqa: E501
     ]  # fmt: skip
 
 

@@ -191,7 +191,7 @@ declare(
 def _nonempty(name: str, x: TensorInfo, dims: Sequence[int]) -> None:
     for d in dims:
         size = x.sizes[d]
-        require(not isinstance(size, int) or size > 0, f"{name}(): Expected reduction dim {d} to have non-zero size.", "IndexError")  # fmt: skip
+        require(not isinstance(size, int) or size > 0, f"{name}(): Expected reduction dim {d} to have non-zero size.", "IndexError")  # fmt: skip  # noqa: E501
 
 
 def _nonempty_all(name: str, x: TensorInfo) -> None:
@@ -336,7 +336,7 @@ def _with_indices(name: str) -> None:
         f"aten::{name}.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)", infer=infer,
         reference=reference, expand=expand, doc=f"The {name}imum along a dimension and its first position.",
         source=f"{__name__} (aten::{name}.dim)",
-        samples=lambda: [sample(normal(2, 3, 4), 1), sample(integers(3, 4), -1, True), sample(samples.SPECIAL, 0), sample(np.array(1.5), 0)],
+        samples=lambda: [sample(normal(2, 3, 4), 1), sample(integers(3, 4), -1, True), sample(samples.SPECIAL, 0), sample(np.array(1.5), 0)],  # noqa: E501
     )  # fmt: skip
 
     def whole(x: TensorInfo) -> TensorInfo:
@@ -406,7 +406,7 @@ for _schema in (
         _schema, infer=lambda x, dims: TensorInfo(reduced(x, wrap_all(dims, x.rank), False), dtypes.int64),
         reference=lambda x, dims: np.asarray(np.count_nonzero(x, axes(x, dims))).astype(np.int64),
         expand=lambda b, x, dims: b.sum(b.ne(x, 0), [dims] if isinstance(dims, int) else dims),
-        samples=lambda several="[]" in _schema: [sample(integers(3, 4), [0] if several else 0), sample(normal(2, 2), [0, 1] if several else None)],
+        samples=lambda several="[]" in _schema: [sample(integers(3, 4), [0] if several else 0), sample(normal(2, 2), [0, 1] if several else None)],  # noqa: E501
         doc="How many elements are not 0.", source=f"{__name__} ({_schema.partition('(')[0]})",
     )  # fmt: skip
 

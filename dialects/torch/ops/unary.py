@@ -22,7 +22,7 @@ def unary(names: str, scalar: Body, reference: Callable[[Array], Any], inner: Ch
     for name in names.split():
         elementwise(
             f"aten::{name}(Tensor self) -> Tensor", scalar=scalar, reference=reference, inner=inner,
-            **{"samples": samples.unary, "inplace": not name.startswith("special_"), "doc": f"{names.split()[0]} of every element.", **options},
+            **{"samples": samples.unary, "inplace": not name.startswith("special_"), "doc": f"{names.split()[0]} of every element.", **options},  # noqa: E501
         )  # fmt: skip
 
 

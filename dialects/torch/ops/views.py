@@ -336,7 +336,7 @@ def _expanded(x: TensorInfo, sizes: Sequence[Size]) -> tuple[Size, ...]:
     for d, size in enumerate(sizes):
         own: Size | None = x.sizes[d - extra] if d >= extra else None
         if isinstance(size, int) and size == -1:
-            require(own is not None, f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}")  # fmt: skip
+            require(own is not None, f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}")  # fmt: skip  # noqa: E501
             result.append(own if own is not None else 1)
             continue
         if own is not None and not is_one(own) and own != size:
@@ -394,7 +394,7 @@ class PixelShuffle:
 
     @staticmethod
     def infer(x: TensorInfo, r: int) -> TensorInfo:
-        require(x.rank >= 3, f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {x.rank} dimension(s)")  # fmt: skip
+        require(x.rank >= 3, f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {x.rank} dimension(s)")  # fmt: skip  # noqa: E501
         *lead, c, h, w = x.sizes
         channels = c // (r * r)
         require(not isinstance(c, int) or c % (r * r) == 0, f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but input.size(-3)={c} is not divisible by {r * r}")  # noqa: E501  # fmt: skip

@@ -140,7 +140,7 @@ def test_writes_through_views(tools):
 @pytest.mark.parametrize(
     "name, arguments, message",
     [
-        ("aten::add.Tensor", [(2, 3), (4,), 1], "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 1"),
+        ("aten::add.Tensor", [(2, 3), (4,), 1], "The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 1"),  # noqa: E501
         ("aten::mm", [(2, 3), (4, 5)], "mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
         ("aten::view", [(2, 3), [4]], "shape '[4]' is invalid for input of size 6"),
         ("aten::select.int", [(2, 3), 0, 5], "select(): index 5 out of range for tensor of size [2, 3] at dimension 0"),
