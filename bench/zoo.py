@@ -171,7 +171,12 @@ def check(name: str, folder: Path) -> dict[str, Any]:
         scale = float(np.abs(want).max(initial=1e-6))
         error = max(error, float(np.abs(got.astype(np.float64) - want).max(initial=0)) / scale)
     statistics = model.method("forward").statistics
-    return {"error": error, "seconds": seconds, "interpreted": statistics.interpreted_calls, "why": statistics.reasons[:1]}
+    return {
+        "error": error,
+        "seconds": seconds,
+        "interpreted": statistics.interpreted_calls,
+        "why": statistics.reasons[:1],
+    }
 
 
 def outcome(name: str, folder: Path) -> tuple[bool, str]:

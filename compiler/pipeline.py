@@ -7,10 +7,8 @@ bisecting are loops over it, and nothing else knows the order.
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -18,6 +16,7 @@ from xdsl.context import Context
 from xdsl.utils.exceptions import VerifyException
 
 from stepwell.compiler.program import Program
+from stepwell.compiler.threads_of_compilation import collector_paused
 from stepwell.dialects import context as all_dialects
 from stepwell.dialects.diagnostics import Error
 from stepwell.dialects.levels import BY_NAME, LINALG, LLVM, LOOPS, TILE, TORCH, Level, LevelError, check
@@ -170,18 +169,6 @@ def _verify(program: Program, step: Pass) -> None:
         program.module.verify()
     except VerifyException as error:
         raise PassError(step, str(error)) from error
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Building IR makes many objects and no garbage: without the collector it is up to twice as fast."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def bisect(
