@@ -52,7 +52,7 @@ class _Machine:
         self.results: list[tuple[Array, Array]] = []
         self.parameters: dict[str, int | float | np.generic] = {}
         start = SPACING
-        for name, value in zip(entry.parameters, arguments, strict=True):
+        for name, value in zip((p.name for p in entry.parameters), arguments, strict=True):
             if isinstance(value, np.ndarray):
                 own = value.reshape(-1).view(np.uint8)
                 memory = np.full(-(-len(own) // 16) * 16, 0xA5, np.uint8)
@@ -246,6 +246,17 @@ def _registers(operand: str) -> list[str]:
     return [name.strip() for name in operand.strip("{} ").split(",")]
 
 
+def _move(machine: _Machine, instruction: Instruction, lanes: Array) -> None:
+    """mov, also from and to several registers that are the parts of one number, lowest first."""
+    dtype = TYPES[instruction.name[-1]]
+    targets, sources = (_registers(operand) for operand in instruction.operands)
+    part = dtype if len(sources) == 1 else TYPES[f"b{8 * dtype.itemsize // len(sources)}"]
+    values = np.ascontiguousarray(np.stack([machine.value(source, part, lanes) for source in sources], -1))
+    whole = values.view(dtype if len(targets) == 1 else f"uint{8 * dtype.itemsize // len(targets)}")
+    for target, value in zip(targets, whole.T, strict=True):
+        machine.write(target, np.ascontiguousarray(value), lanes)
+
+
 def _load(machine: _Machine, instruction: Instruction, lanes: Array) -> None:
     dtype = TYPES[instruction.name[-1]]
     targets, source = _registers(instruction.operands[0]), instruction.operands[1]
@@ -280,7 +291,7 @@ def _shuffle(machine: _Machine, instruction: Instruction, lanes: Array) -> None:
 
 CONTROL: Mapping[str, Callable[[_Machine, Instruction, Array], None]] = {
     "bra": _branch, "ret": _return, "bar": _barrier, "barrier": _barrier, "cvt": _convert, "cvta": _address_cast,
-    "ld": _load, "st": _store, "shfl": _shuffle,
+    "mov": _move, "ld": _load, "st": _store, "shfl": _shuffle,
 }  # fmt: skip
 
 __all__ = ["Entry", "launch", "parse"]

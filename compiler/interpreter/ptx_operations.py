@@ -195,7 +195,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "abs": lambda words, a: np.abs(a), "neg": lambda words, a: -a, "copysign": _copysign,
     "sqrt": lambda words, a: np.sqrt(a), "rcp": lambda words, a: a.dtype.type(1) / a,
     "popc": _count_ones, "clz": _leading_zeros,
-    "setp": _compare, "testp": _test, "selp": _select, "mov": lambda words, a: a,
+    "setp": _compare, "testp": _test, "selp": _select,
 }  # fmt: skip
 """By the first part of the name."""
 

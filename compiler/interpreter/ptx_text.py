@@ -21,12 +21,21 @@ class Instruction:
     text: str
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """What a kernel takes: its type (`u64`), and whether it is the address of a tensor."""
+
+    name: str
+    type: str
+    is_pointer: bool
+
+
 @dataclass
 class Entry:
     """One kernel. `shared` has the place of each array in the memory of a block, `shared_bytes` all of it."""
 
     name: str
-    parameters: list[str]
+    parameters: list[Parameter]
     threads: int
     instructions: list[Instruction] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
@@ -47,7 +56,8 @@ def parse(text: str) -> Mapping[str, Entry]:
     outside = [(match[2], int(match[1]), int(match[3])) for match in SHARED.finditer(text)]
     found = {}
     for match in ENTRY.finditer(text):
-        parameters = [part.split()[-1] for part in match[2].split(",") if part.strip()]
+        words = [part.split() for part in match[2].split(",") if part.strip()]
+        parameters = [Parameter(w[-1], w[1].lstrip("."), ".ptr" in w) for w in words]
         threads = re.search(r"\.reqntid\s+(\d+)", match[3])
         if threads is None:
             raise UnsupportedError(f"PTX entry {match[1]} does not say how many threads a block has")

@@ -17,12 +17,12 @@ from stepwell.dialects.upstream import core
 from stepwell.lowering.gpu.evaluate import ACCESS_BYTES, stored_bytes
 from stepwell.lowering.gpu.frame import Frame
 from stepwell.lowering.gpu.groups import EQUAL, Group, merged, over_share
-from stepwell.lowering.gpu.pointwise import store_points, unflatten
+from stepwell.lowering.gpu.pointwise import unflatten
 from stepwell.lowering.linalg.structure import reduction
 from stepwell.lowering.tile_to_loops.accesses import Walk, along_plan
 from stepwell.lowering.tile_to_loops.bodies import has_branches
 from stepwell.lowering.tile_to_loops.choose import accesses_of, merge_axes
-from stepwell.lowering.tile_to_loops.evaluate import Evaluator
+from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Point
 from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.nest import Space, is_empty, spaces_of
 from stepwell.lowering.tile_to_loops.polynomial import ONE, ZERO, Atom, Poly
@@ -159,12 +159,8 @@ class Rows:
         for axis, position in zip(rows.outer, index, strict=True):
             at[axis] = position
         if not rows.inner:
-            for value, _ in space.results:
-                frame.evaluator.evaluate(value, [tuple(at)])
             first = emitter.emit(core.CmpiOp, (emitter.scalar(group.lane), emitter.index(0)), i1, EQUAL)
-            with ExitStack() as stack:
-                self._guard(stack, group.valid, first)
-                store_points(frame, space.results, [tuple(at)])
+            self._store(space, [tuple(at)], group.valid, first)
             return
         sizes = [space.sizes[axis] for axis in rows.inner]
         total = ONE
@@ -178,18 +174,18 @@ class Rows:
                 for axis, position in zip(rows.inner, unflatten(frame, place, sizes), strict=True):
                     point[axis] = position
                 points.append(tuple(point))
-            # Reductions are written before the guard: all threads of a group take part in them.
-            found = [(value, memory, frame.evaluator.evaluate(value, points)) for value, memory in space.results]
-            with ExitStack() as stack:
-                self._guard(stack, group.valid, condition)
-                for value, memory, values in found:
-                    places_ = [frame.evaluator.flat(value, point) for point in points]
-                    frame.evaluator.store_all(values, memory, places_)
+            self._store(space, points, group.valid, condition)
 
         over_share(group, total, store)
 
-    def _guard(self, stack: ExitStack, *conditions: SSAValue | None) -> None:
-        """Only where all conditions hold."""
-        for condition in conditions:
-            if condition is not None:
-                stack.enter_context(self.frame.emitter.when(condition))
+    def _store(self, space: Space, points: Sequence[Point], *conditions: SSAValue | None) -> None:
+        """Some results, written where all conditions hold, and computed in any case: all threads of a group take
+        part in its reductions."""
+        evaluator = self.frame.evaluator
+        found = [(value, memory, evaluator.evaluate(value, points)) for value, memory in space.results]
+        with ExitStack() as stack:
+            for condition in conditions:
+                if condition is not None:
+                    stack.enter_context(self.frame.emitter.when(condition))
+            for value, memory, values in found:
+                evaluator.store_all(values, memory, [evaluator.flat(value, point) for point in points])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xdsl.dialects import scf
 
 from stepwell.dialects import dtypes
 from stepwell.lowering.gpu import geometry, matmul
@@ -90,6 +91,14 @@ def test_sums_and_what_they_are_sums_of(graph: Any, formed: Any, checked: Any) -
     total = b.reduce(lambda a, e: a + e, 0, g["x"], [1], keep=True)
     run = checked(formed(g.returns(total, b.elementwise(lambda e, t: e / t, g["x"], total, dtype=g["x"].dtype))))
     run(normal(9, 70))
+
+
+def test_one_result_per_row_is_not_computed_again_by_one_thread(graph: Any, formed: Any, checked: Any) -> None:
+    g = graph(x=(3, 4096))
+    run = checked(formed(g.returns(g.builder.reduce(lambda a, e: a + e, 0, g["x"], [1]))))
+    run(normal(3, 4096))
+    assert "a block per row" in decided(run)
+    assert not [op for f in run.kernels.functions for op in f.walk() if isinstance(op, scf.ForOp)]
 
 
 @pytest.mark.parametrize("dims", [[0], [1], [0, 2], [0, 1, 2], [1, 2]])
