@@ -190,6 +190,20 @@ LLVM = Level(
                 "arith": "loops-to-llvm", "vector": "loops-to-llvm", "func": "loops-to-llvm"},
 )  # fmt: skip
 
+GPU = Level(
+    "gpu",
+    allows=names(
+        "builtin.module gpu.module gpu.func gpu.return gpu.thread_id gpu.block_id gpu.barrier gpu.shuffle",
+        "arith math scf.for scf.if scf.yield memref.load memref.store memref.alloca memref.reinterpret_cast",
+        "vector.load vector.store vector.extract vector.from_elements",
+    ),
+    types=NUMBERS | names("memref vector"),
+    rules=(signless,),
+    says="Beside loops, for GPUs: what each thread of a launch does. Numbers are scalars; a vector is one access "
+    "of several neighbours. Shared memory is an alloca in memory space 3.",
+    removed_by={"linalg": "tile-to-gpu", "tile": "tile-to-gpu", "tensor": "tile-to-gpu"},
+)  # fmt: skip
+
 LADDER = (TORCH_RAW, TORCH, LINALG, TILE, LOOPS, LLVM)
 """The stair, from top to bottom."""
 

@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 from stepwell.compiler.backends.cuda import print_cuda
 from stepwell.compiler.backends.llvm_text import print_module
 from stepwell.compiler.backends.nvptx import compile_ptx
+from stepwell.dialects.levels import GPU, check
 from stepwell.lowering.cpu.expand_math import expand_math
 from stepwell.lowering.gpu import Device, Note, device, functions_of, gpu_to_llvm, lower_kernels
 from stepwell.lowering.gpu.tile_to_gpu import describe
@@ -55,6 +56,7 @@ class Kernels:
 def kernels_of(module: ModuleOp, target: Device) -> Kernels:
     """The kernels of a module of the tile level, which stays as it is."""
     lowered, notes = lower_kernels(module, target)
+    check(lowered, GPU)
     return Kernels(lowered, notes, target)
 
 
