@@ -79,7 +79,7 @@ def _of_class(f: Lowering, cls: ScriptClass, name: str) -> Any:
     method = cls.methods.get(name)
     if method is not None:
         return method
-    return _missing(f, cls.name, name)
+    return _missing(f, cls.short_name, name)
 
 
 def _class_constant(f: Lowering, cls: ScriptClass, name: str) -> Any:
@@ -170,7 +170,7 @@ def _of_object(f: Lowering, value: Value, name: str) -> Any:
         return call_method(f, value, cls.properties[name][0], [], {})
     if name in cls.methods:
         return Method(value, name)
-    return _missing(f, cls.name, name)
+    return _missing(f, cls.short_name, name)
 
 
 def get_attribute(f: Lowering, value: Value, name: str, type_: Type) -> Value:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from xdsl.ir import SSAValue
 
 from stepwell.compiler.frontends.language.bindings import Value, constant_of
@@ -46,7 +47,7 @@ def condition(f: Lowering, node: ast.expr) -> Condition:
 
 def truth(f: Lowering, binding: Any) -> Condition:
     """Whether a value counts as true."""
-    if isinstance(binding, Literal):
+    if isinstance(binding, Literal) and not isinstance(binding.value, np.ndarray):
         return Condition(bool(binding.value))
     value = f.materialize(binding)
     if value.type is BOOL:

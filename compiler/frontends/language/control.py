@@ -133,11 +133,18 @@ def _meet(f: Lowering, name: str, then: Scope, otherwise: Scope) -> Any:
         return a if a == b else _clash(name, sides)
     type_ = join(sides[0].type, sides[1].type)
     if type_ is None:
-        return Unusable(
-            f"{name} is a {sides[0].type} on one path and a {sides[1].type} on the other",
-            help=f"annotate it where it is first assigned: {name}: Union[{sides[0].type}, {sides[1].type}] = ...",
-        )
+        return _of_two_types(name, sides[0].type, sides[1].type)
     return _Merge(type_, (sides[0], sides[1]))
+
+
+def _of_two_types(name: str, a: Type, b: Type) -> Unusable:
+    union = f"Union[{a}, {b}]"
+    if name.startswith("$"):
+        return Unusable(f"a {a} is returned on one path and a {b} on the other", f"annotate the result: -> {union}")
+    return Unusable(
+        f"{name} is a {a} on one path and a {b} on the other",
+        help=f"annotate it where it is first assigned: {name}: {union} = ...",
+    )
 
 
 def _clash(name: str, sides: list[Any]) -> Unusable:

@@ -83,6 +83,9 @@ def bind_arguments(
     if len(arguments) > signature.positional:
         f.refuse(f"{name} takes {signature.positional} arguments, not {len(arguments)}")
     rest = dict(keywords)
+    unknown = next((k for k in keywords if k not in signature.names), None)
+    if unknown is not None:
+        f.refuse(f"{name} has no argument {unknown!r}")
     bound: list[Value] = []
     for position, (formal, type_) in enumerate(zip(signature.names, signature.types, strict=True)):
         if position < len(arguments):
@@ -96,8 +99,6 @@ def bind_arguments(
         else:
             f.refuse(f"{name} needs an argument {formal!r}: {type_}")
         bound.append(_argument(f, f.materialize(given, type_), type_, formal, name))
-    if rest:
-        f.refuse(f"{name} has no argument {next(iter(rest))!r}")
     return bound
 
 

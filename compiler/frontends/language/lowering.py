@@ -7,8 +7,10 @@ node in EXPRESSIONS and STATEMENTS. They take this object first.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from xdsl.dialects.builtin import FileLineColLoc, IntAttr, StringAttr, UnknownLoc
@@ -110,7 +112,7 @@ class Lowering:
 
     def refuse(self, message: str, node: ast.AST | None = None, help: str | None = None) -> NoReturn:
         """The program is wrong."""
-        raise CompileError(message, self.place(node), help=help)
+        raise CompileError(_AN.sub("an ", message), self.place(node), help=help)
 
     def unsupported(self, what: str, node: ast.AST | None = None, help: str | None = None) -> NoReturn:
         """The program may be right, but Stepwell does not have this."""
@@ -169,9 +171,10 @@ class Lowering:
         return Value(self.declared(declaration, [v.ssa for v in operands], [result.ir])[0], result)
 
     def missing_op(self, name: str) -> NoReturn:
-        self.unsupported(
-            f"there is no op {name}", help="docs/adding_an_op.md shows how to declare one, in a file of your own"
-        )
+        close = get_close_matches(name, OPS.names(), 1)
+        asked = f"did you mean {close[0]}? " if close else ""
+        advice = "docs/adding_an_op.md shows how to declare one, in a file of your own"
+        self.unsupported(f"there is no op {name}", help=f"{asked}{advice}")
 
     def constant(self, value: Any, want: Type | None = None) -> Value:
         """The value of a Python constant (constants.py says which there are)."""
@@ -220,10 +223,13 @@ class Lowering:
         if isinstance(binding, Unusable):
             self.refuse(binding.message, help=binding.help)
         if isinstance(binding, Method):
+            if not OPS.overloads(f"aten::{binding.name}") and binding.owner.type.cls is None:
+                self.refuse(f"a {binding.owner.type} has no attribute {binding.name!r}")
             self.refuse(f"{binding.name} is a method of {binding.owner.type}: call it")
         if isinstance(binding, (ScriptFunction, ScriptClass)):
-            self.refuse(f"{binding.name} cannot be used as a value; it can be called")
-        self.refuse(f"this {type(binding).__name__.lower()} cannot be used as a value")
+            self.refuse(f"{binding.name.rpartition('.')[2]} cannot be used as a value; it can be called")
+        kind = _BINDINGS.get(type(binding).__name__, f"this {type(binding).__name__.lower()}")
+        self.refuse(f"{kind} cannot be used as a value")
 
     def call_language(self, name: str, arguments: Sequence[Any]) -> Any:
         """Call one of the language's own functions on bindings."""
@@ -374,6 +380,13 @@ class Lowering:
             self.scope.names[name] = view
             self.scope.refined[name] = (original, view)
 
+
+_AN = re.compile(r"\ba (?=(?:int|Any|Optional)\b)")
+"""Where a type's name asks for the other article."""
+
+_BINDINGS = {
+    "Local": "a function inside a function", "Namespace": "a module", "OpName": "an op", "Builtin": "a built-in function",
+}  # fmt: skip
 
 _RESULTS: dict[str, Type] = {"bool": BOOL, "int": INT, "float": FLOAT, "Tensor": TENSOR}
 

@@ -149,7 +149,8 @@ _UNARY_METHODS: dict[type[ast.unaryop], str] = {
 def _compare(f: Lowering, node: ast.Compare, want: Type | None) -> Any:
     if len(node.ops) == 1:
         right = node.comparators[0]
-        if isinstance(right, ast.Constant) and right.value is None:
+        equal = isinstance(node.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq))
+        if equal and isinstance(right, ast.Constant) and right.value is None:
             return as_value(f, condition(f, node))
         return compare(f, node.ops[0], f.expression(node.left), f.expression(right))
     return _chain(f, node, f.expression(node.left), 0)

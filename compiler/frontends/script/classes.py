@@ -36,9 +36,10 @@ def class_named(name: str) -> ScriptClass | None:
 
 
 def _register(name: str, cls: ScriptClass) -> ScriptClass:
+    module, _, last = name.rpartition(".")
     number, free = 1, name
     while free in _BY_NAME:
-        free, number = f"{name}_{number}", number + 1
+        free, number = f"{module}.___torch_mangle_{number}.{last}", number + 1
     cls.name = free
     _BY_NAME[free] = cls
     return cls
@@ -281,6 +282,10 @@ def script_object(instance: Any) -> ScriptObject:
     return _Instances().object(instance)
 
 
+_BUILTINS = ("bool", "int", "float", "str", "NoneType", "list", "tuple", "dict")
+"""Python's own types of which attributes can be."""
+
+
 class _Instances:
     """Converts instances, each once."""
 
@@ -297,14 +302,24 @@ class _Instances:
             # What it has is seen here: `__init__`, which is free to be any Python, is not read for it.
             cls.remembered["__init__"] = cls.methods.get("__init__")
             for name, value in _state(instance).items():
-                converted = self.value(value)
-                if name not in cls.attributes:
-                    cls.attributes[name] = inferred(converted, f"{cls.short_name}.{name}")
-                found.attributes[name] = _adapted(converted, cls.attributes[name])
+                try:
+                    self._attribute(found, name, value)
+                except CompileError as error:
+                    raise error.at(cls.location) from None
             if cls.kind == "class":
                 _tell_parameters(found)
         assert isinstance(found, ScriptObject)
         return found
+
+    def _attribute(self, owner: ScriptObject, name: str, value: Any) -> None:
+        cls = owner.cls
+        if type(value).__module__ == "builtins" and type(value).__name__ not in _BUILTINS:
+            what = f"{cls.short_name}.{name} is of type {type(value).__name__}, which has no meaning in scripted code"
+            raise UnsupportedError(what)
+        converted = self.value(value)
+        if name not in cls.attributes:
+            cls.attributes[name] = inferred(converted, f"{cls.short_name}.{name}")
+        owner.attributes[name] = _adapted(converted, cls.attributes[name])
 
     def value(self, value: Any) -> Any:
         """An attribute's value in the object model."""

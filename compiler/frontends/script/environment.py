@@ -20,6 +20,7 @@ from stepwell.compiler.frontends.script.annotations import NOT_FOUND, Annotation
 from stepwell.compiler.frontends.script.source import function_definition
 from stepwell.compiler.objects import Device, EnumMember, ScriptClass, ScriptFunction
 from stepwell.dialects import dtypes
+from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.dtypes import DType
 from stepwell.runtime.abi import EXCEPTIONS
 
@@ -54,7 +55,10 @@ class PythonEnvironment:
         found = self.find(name)
         if found is NOT_FOUND or (found is getattr(builtins, name, NOT_FOUND) and not _is_exception(found)):
             return None
-        return meaning_of(found)
+        meaning = meaning_of(found)
+        if meaning is None:
+            raise UnsupportedError(f"{name} is of type {type(found).__name__}, which has no meaning in scripted code")
+        return meaning
 
     def attribute(self, namespace: str, name: str) -> Any:
         if namespace == "math":

@@ -202,6 +202,14 @@ def tables_are_constants():
     return TABLE["b"] + len(NAMES[0])
 
 
+ONE = np.ones(1, np.float32)
+
+
+@case((array(3),))
+def a_constant_array_decides(x):
+    return x if ONE else -x
+
+
 def multiplier(k: int, y: np.ndarray) -> Callable[..., Any]:
     def closure(x):
         return x * k + y
