@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     emit.add_argument("--emit", choices=LEVELS, default="linalg", help="the level (default linalg)")
     _showing_arguments(emit)
 
-    stages = commands.add_parser("stages", help="per level: operations, text size, time; variants and fallbacks")
+    stages = commands.add_parser("stages", help="per level: operations, kernels, time; compilations and what was interpreted")
     _model_arguments(stages)
 
     opt = commands.add_parser("opt", help="take a text of some level further down")

@@ -87,7 +87,7 @@ class Inspector:
         return printed.getvalue() + made if isinstance(made, str) else made
 
     def table(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
-        """Per level: operations, kernels, characters of text, and the time to get there."""
+        """Per level: operations, kernels, and the time to get there."""
         from stepwell.compiler.threads_of_compilation import deep_stack
 
         values = self.method.bind(arguments, keywords)
