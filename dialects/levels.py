@@ -198,7 +198,7 @@ GPU = Level(
         "vector.load vector.store vector.extract vector.from_elements",
     ),
     types=NUMBERS | names("memref vector"),
-    rules=(signless,),
+    type_rules=(signless,),
     says="Beside loops, for GPUs: what each thread of a launch does. Numbers are scalars; a vector is one access "
     "of several neighbours. Shared memory is an alloca in memory space 3.",
     removed_by={"linalg": "tile-to-gpu", "tile": "tile-to-gpu", "tensor": "tile-to-gpu"},

@@ -79,9 +79,9 @@ def section(name: str, text: str) -> Iterator[str]:
     level = BY_NAME["torch-raw" if name == "raw" else name]
     yield f"## {name}\n"
     yield f"{level.says}\n"
-    rules = [(rule.__doc__ or "").strip() for rule in level.rules]
+    rules = [(rule.__doc__ or "").strip() for rule in (*level.type_rules, *level.rules)]
     if rules:
-        yield "\n".join(["Checked of every op:", "", *(f"- {rule}" for rule in rules), ""])
+        yield "\n".join(["Checked of every op and type:", "", *(f"- {rule}" for rule in rules), ""])
     if denied := denials(level):
         yield f"Not allowed here though its dialect is: {denied}.\n"
     passes = leaving(name)

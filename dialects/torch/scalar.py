@@ -234,7 +234,7 @@ class Scalar:
     def truncated_divide(self, other: Operand) -> Scalar:
         """Division rounded towards zero (C's); floats are divided, then truncated."""
         if self.dtype.category == FLOATING:
-            return (self / other).math("trunc")
+            return self.__truediv__(other).math("trunc")
         if not self.dtype.is_signed:
             return self._make(self.at.op(arith.DivUIOp, [self.value, self.lift(other).value], self.value.type))
         right, negated = self._divisor(other)

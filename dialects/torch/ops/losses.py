@@ -96,7 +96,7 @@ def _chances() -> Array:
 
 def _smooth_numpy(x: Array, y: Array, beta: float) -> Array:
     d = np.abs(x - y)
-    return np.where(d < beta, 0.5 * d * d / (beta or 1), d - 0.5 * beta)
+    return np.asarray(np.where(d < beta, 0.5 * d * d / (beta or 1), d - 0.5 * beta))
 
 
 def _smooth(b: TorchBuilder, x: Value, y: Value, beta: float) -> Value:
@@ -108,7 +108,7 @@ def _smooth(b: TorchBuilder, x: Value, y: Value, beta: float) -> Value:
 
 def _huber_numpy(x: Array, y: Array, delta: float) -> Array:
     d = np.abs(x - y)
-    return np.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
+    return np.asarray(np.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)))
 
 
 def _huber(b: TorchBuilder, x: Value, y: Value, delta: float) -> Value:
@@ -158,8 +158,8 @@ _pointwise(
 
 def _kl_numpy(x: Array, y: Array, log_target: bool) -> Array:
     if log_target:
-        return np.exp(y) * (y - x)
-    return np.where(y > 0, y * np.log(np.where(y > 0, y, 1)), 0) - y * x
+        return np.asarray(np.exp(y) * (y - x))
+    return np.asarray(np.where(y > 0, y * np.log(np.where(y > 0, y, 1)), 0) - y * x)
 
 
 def _kl(b: TorchBuilder, x: Value, y: Value, log_target: bool) -> Value:
@@ -170,7 +170,7 @@ def _kl(b: TorchBuilder, x: Value, y: Value, log_target: bool) -> Value:
 
 def _likelihood_numpy(x: Array, y: Array, weight: Array | None) -> Array:
     loss = -(y * np.maximum(np.log(x), -100) + (1 - y) * np.maximum(np.log1p(-x), -100))
-    return loss if weight is None else loss * weight
+    return np.asarray(loss if weight is None else loss * weight)
 
 
 def _likelihood(b: TorchBuilder, x: Value, y: Value, weight: Value | None) -> Value:
@@ -182,7 +182,7 @@ def _likelihood(b: TorchBuilder, x: Value, y: Value, weight: Value | None) -> Va
 def _logits_numpy(x: Array, y: Array, weight: Array | None, positive: Array | None) -> Array:
     factor = 1 if positive is None else 1 + (positive - 1) * y
     loss = (1 - y) * x + factor * np.logaddexp(0, -x)
-    return loss if weight is None else loss * weight
+    return np.asarray(loss if weight is None else loss * weight)
 
 
 def _logits(b: TorchBuilder, x: Value, y: Value, weight: Value | None, positive: Value | None) -> Value:
@@ -217,7 +217,7 @@ def _poisson_numpy(x: Array, y: Array, log_input: bool, full: bool, eps: float) 
     if full:
         safe = np.where(y > 1, y, 2)
         loss = loss + np.where(y > 1, y * np.log(safe) - y + 0.5 * np.log(2 * np.pi * safe), 0)
-    return loss
+    return np.asarray(loss)
 
 
 def _poisson(b: TorchBuilder, x: Value, y: Value, log_input: bool, full: bool, eps: float) -> Value:
