@@ -75,6 +75,12 @@ def inttoptr(op: llvm.IntToPtrOp) -> Evaluate:
     return int
 
 
+@rule("llvm.addrspacecast")
+def addrspacecast(op: Operation) -> Evaluate:
+    """All address spaces are one memory here."""
+    return int
+
+
 @rule("llvm.getelementptr")
 def getelementptr(op: Any) -> Evaluate:
     raw = op.properties["rawConstantIndices"].get_values()

@@ -143,6 +143,13 @@ def step(op: Operation) -> Evaluate:
     return lambda: positions
 
 
+@rule("vector.from_elements")
+def from_elements(op: Operation) -> Evaluate:
+    kind = op.results[0].type
+    dtype, shape = dtype_of(element_of(kind)), shape_of(kind)
+    return lambda *elements: np.array(elements, dtype).reshape(shape)
+
+
 @rule("vector.broadcast")
 def broadcast(op: vector.BroadcastOp) -> Evaluate:
     shape, dtype = shape_of(op.vector.type), dtype_of(element_of(op.vector.type))

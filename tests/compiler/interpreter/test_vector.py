@@ -146,3 +146,7 @@ def test_transfers_pad(run):
     x = X.copy()
     (v,) = run(text, x, 3, 4)
     assert v.tolist() == [[22, 23, -1, -1], [-1] * 4] and np.array_equal(x, X)
+
+
+def test_a_vector_from_its_elements(apply):
+    np.testing.assert_array_equal(apply("vector.from_elements", "i32", 3, 1, 2, result="vector<3xi32>"), [3, 1, 2])
