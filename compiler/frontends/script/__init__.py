@@ -2,7 +2,7 @@
 
     scripted(f)      a function: a ScriptedFunction
     scripted(C)      a class: makes objects that are ScriptModules, and names the class in scripted code
-    scripted(obj)    an instance: a ScriptModule that shares its arrays
+    scripted(obj)    an instance: a ScriptModule that shares its arrays (a torch.nn.Module's tensors)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from stepwell.compiler.frontends.script.torch_modules import is_of_torch, module_of_torch
 from stepwell.dialects.diagnostics import CompileError
 
 
@@ -22,6 +23,8 @@ def scripted(obj: Any = None) -> Any:
         return scripted
     if isinstance(obj, (Callable_, ScriptModule, ScriptedClass)):
         return obj
+    if is_of_torch(obj):
+        return module_of_torch(obj)
     if isinstance(obj, type):
         return ScriptedClass(obj)
     if isinstance(obj, types.FunctionType):
