@@ -1,7 +1,7 @@
 """NVIDIA's compilers and assembler, where they are installed (extra `gpu-tools`): what they say about our texts.
 
     ptxas(text, "sm_90a")      registers, spills and shared memory of each kernel
-    nvrtc(source, "sm_90a")    the log of compiling CUDA C++; nvcc(source, arch) the same by the other compiler
+    nvrtc(source, "sm_90a")    CUDA C++ to PTX; nvcc(source, arch) to machine code, with warnings as errors
 """
 
 from __future__ import annotations
@@ -84,22 +84,36 @@ def nvcc(source: str, arch: str) -> str:
         return _run([str(find("nvcc")), *options, str(path)])
 
 
-def nvrtc(source: str, arch: str) -> str:
-    """Compile CUDA C++ by the library; its log. Raises ToolError where it refuses."""
+@dataclass(frozen=True)
+class Compiled:
+    """What NVRTC made of a source: PTX, and its log."""
+
+    ptx: str
+    log: str
+
+
+def nvrtc(source: str, arch: str, *options: str) -> Compiled:
+    """Compile CUDA C++ by the library. Raises ToolError where it refuses."""
     # The compiler looks for its built-in functions by name only: having them loaded is enough.
     ctypes.CDLL(str(find("libnvrtc-builtins.so*")))
     library = ctypes.CDLL(str(find("libnvrtc.so*")))
     program = ctypes.c_void_p()
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
     headers = find("cuda_fp16.h").parent
-    options = [option.encode() for option in (f"--gpu-architecture={arch}", f"-I{headers}")]
-    failed = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-    size = ctypes.c_size_t()
-    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    library.nvrtcGetProgramLog(program, log)
+    virtual = arch.replace("sm_", "compute_")
+    given = [option.encode() for option in (f"--gpu-architecture={virtual}", f"-I{headers}", *options)]
+    failed = library.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*given))
+    log = _text(library, program, "ProgramLog")
+    ptx = "" if failed else _text(library, program, "PTX")
     library.nvrtcDestroyProgram(ctypes.byref(program))
-    text = log.value.decode()
     if failed:
-        raise ToolError(f"nvrtc: {text}")
-    return text
+        raise ToolError(f"nvrtc: {log}")
+    return Compiled(ptx, log)
+
+
+def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> str:
+    size = ctypes.c_size_t()
+    library[f"nvrtcGet{what}Size"](program, ctypes.byref(size))
+    text = ctypes.create_string_buffer(size.value)
+    library[f"nvrtcGet{what}"](program, text)
+    return text.value.decode()

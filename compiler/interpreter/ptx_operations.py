@@ -34,7 +34,7 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def _add(words: Words, a: Array, b: Array) -> Any:
-    return a + b
+    return _saturated(words, a + b)
 
 
 def _sub(words: Words, a: Array, b: Array) -> Any:
@@ -58,8 +58,13 @@ def _mad(words: Words, a: Array, b: Array, c: Array) -> Any:
 
 def _fma(words: Words, a: Array, b: Array, c: Array) -> Any:
     if a.dtype == np.float32:
-        return (a.astype(np.float64) * b + c).astype(np.float32)
-    return a * b + c
+        return _saturated(words, (a.astype(np.float64) * b + c).astype(np.float32))
+    return _saturated(words, a * b + c)
+
+
+def _saturated(words: Words, a: Array) -> Any:
+    """Within 0 and 1, NaN as 0, where the instruction says `sat`."""
+    return np.nan_to_num(np.clip(a, a.dtype.type(0), a.dtype.type(1))) if "sat" in words else a
 
 
 def _truncated(a: Array, b: Array) -> Any:
@@ -194,6 +199,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "not": _not, "shl": _shift_left, "shr": _shift_right, "bfe": _extract, "prmt": _permute,
     "abs": lambda words, a: np.abs(a), "neg": lambda words, a: -a, "copysign": _copysign,
     "sqrt": lambda words, a: np.sqrt(a), "rcp": lambda words, a: a.dtype.type(1) / a,
+    "ex2": lambda words, a: np.exp2(a), "lg2": lambda words, a: np.log2(a),
+    "rsqrt": lambda words, a: a.dtype.type(1) / np.sqrt(a), "tanh": lambda words, a: np.tanh(a),
     "popc": _count_ones, "clz": _leading_zeros,
     "setp": _compare, "testp": _test, "selp": _select,
 }  # fmt: skip

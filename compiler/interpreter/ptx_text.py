@@ -58,7 +58,7 @@ def parse(text: str) -> Mapping[str, Entry]:
     for match in ENTRY.finditer(text):
         words = [part.split() for part in match[2].split(",") if part.strip()]
         parameters = [Parameter(w[-1], w[1].lstrip("."), ".ptr" in w) for w in words]
-        threads = re.search(r"\.reqntid\s+(\d+)", match[3])
+        threads = re.search(r"\.(?:reqntid|maxntid)\s+(\d+)", match[3])
         if threads is None:
             raise UnsupportedError(f"PTX entry {match[1]} does not say how many threads a block has")
         entry = found[match[1]] = Entry(match[1], parameters, int(threads[1]))

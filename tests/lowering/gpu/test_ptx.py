@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from xdsl.dialects.builtin import IndexType
 
 from stepwell.compiler.interpreter import InterpreterError, ptx
-from stepwell.lowering.gpu import geometry, matmul
+from stepwell.lowering.gpu import matmul
 
 RNG = np.random.default_rng(9)
 
@@ -19,47 +18,11 @@ def normal(*sizes: int) -> Any:
     return RNG.standard_normal(sizes).astype(np.float32)
 
 
-def runner(kernels: Any) -> Callable[..., None]:
-    """Launches the PTX of some kernels."""
-    entries = ptx.parse(kernels.ptx())
-    assert set(entries) == {f.sym_name.data for f in kernels.functions}
-
-    def run(function: Any, inputs: Sequence[Any], results: Sequence[Any]) -> None:
-        entry = entries[function.sym_name.data]
-        assert entry.threads == geometry.threads_of(function)
-        sizes = [np.int64(size) for size in geometry.passed_sizes(function, inputs)]
-        given = [
-            np.int64(value) if isinstance(kind, IndexType) else value
-            for value, kind in zip(inputs, function.function_type.inputs, strict=False)
-        ]
-        tensors = [np.ascontiguousarray(v) if isinstance(v, np.ndarray) and v.ndim else v for v in given]
-        blocks = geometry.grid_of(function, geometry.sizes_of(function, inputs))
-        ptx.launch(entry, blocks, [*tensors, *results, *sizes])
-
-    return run
-
-
-@pytest.fixture
-def through_ptx(checked: Any) -> Callable[..., Any]:
-    """A module whose launches are made in PTX."""
-
-    def make(module: Any, resources: Any = None) -> Any:
-        from stepwell.compiler.backends.gpu import kernels_of
-        from stepwell.lowering.gpu import device
-
-        return checked(module, resources, run=runner(kernels_of(module, device())))
-
-    return make
-
-
 @pytest.mark.parametrize("name", ["mlp", "encoder", "lstm"])
 def test_archives(name: str, archive: Any, through_ptx: Any) -> None:
     model = archive(name)
     run = through_ptx(model.module, model.resources)
-    prepared = run(entry="prepare")
-    entry = next(op for op in model.module.ops if op.name == "func.func" and op.sym_name.data == "forward")
-    missing = len(entry.function_type.inputs) - len(model.inputs) - len(prepared)
-    run(*model.inputs, *[1.0] * missing, *prepared, entry="forward")
+    model.call(run)
     assert {f.sym_name.data for f in run.kernels.functions} == set(run.launched)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -19,6 +22,17 @@ def test_the_text_is_read_back(archive: Any) -> None:
     again = Parser(context(), kernels.text()).parse_module()
     again.verify()
     assert again.is_structurally_equivalent(kernels.module)
+
+
+@pytest.mark.tools
+def test_mlir_opt_reads_it(archive: Any) -> None:
+    tool = shutil.which("mlir-opt-22") or shutil.which("mlir-opt", path="/usr/lib/llvm-22/bin")
+    if tool is None:
+        assert not os.environ.get("STEPWELL_CI"), "CI installs mlir-opt"
+        pytest.skip("mlir-opt 22 is not installed")
+    text = kernels_of(archive("encoder").module, device()).text()
+    done = subprocess.run([tool], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:2000]
 
 
 def test_a_grid_of_several_sizes(graph: Any, formed: Any) -> None:

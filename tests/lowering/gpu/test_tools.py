@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stepwell.compiler.backends import nvidia_tools
@@ -44,7 +45,7 @@ def assembled(kernels: Kernels) -> None:
 def test_archives(name: str, arch: str, archive: Any) -> None:
     kernels = kernels_of(archive(name).module, device(arch))
     assembled(kernels)
-    assert nvidia_tools.nvrtc(kernels.cuda(), arch) == ""
+    assert nvidia_tools.nvrtc(kernels.cuda(), arch).log == ""
 
 
 @pytest.mark.parametrize("name", ["mlp", "encoder"])
@@ -63,7 +64,7 @@ def test_tiles_stay_in_registers(
     g = graph(a=(m, k), b=(k, n))
     kernels = kernels_of(formed(g.returns(g.product(g["a"], g["b"], "mk,kn->mn"))), device())
     assembled(kernels)
-    assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a") == ""
+    assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a").log == ""
 
 
 @pytest.mark.parametrize("columns", [32, 1024, 8192, 16384, 50000, "n"])
@@ -74,7 +75,7 @@ def test_rows_stay_in_registers(graph: Any, formed: Any, columns: Any) -> None:
         results.append(g.layer_norm(g["x"], g["scale"], g["shift"]))
     kernels = kernels_of(formed(g.returns(*results)), device())
     assembled(kernels)
-    assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a") == ""
+    assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a").log == ""
 
 
 def test_contiguous_elements_are_read_16_bytes_at_a_time(graph: Any, formed: Any) -> None:
@@ -94,7 +95,7 @@ def test_every_type(graph: Any, formed: Any, dtype: str) -> None:
     of_rows = g.builder.reduce(lambda a, e: a.maximum(e), 0, g["x"], [1])
     kernels = kernels_of(formed(g.returns(largest, of_rows)), device())
     assembled(kernels)
-    assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a") == ""
+    assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a").log == ""
 
 
 def test_math_functions_in_both_languages(graph: Any, formed: Any) -> None:
@@ -106,7 +107,39 @@ def test_math_functions_in_both_languages(graph: Any, formed: Any) -> None:
         results = [g.builder.elementwise(lambda e, n=n: e.math(n), g["x"], dtype=dtype) for n in names]
         kernels = kernels_of(formed(g.returns(*results)), device())
         assert set(nvidia_tools.ptxas(kernels.ptx(), "sm_90a")) == {f.sym_name.data for f in kernels.functions}
-        assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a") == ""
+        assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a").log == ""
+
+
+def compiled_cuda(kernels: Kernels) -> str:
+    """The PTX that NVRTC makes of the CUDA C++."""
+    return nvidia_tools.nvrtc(kernels.cuda(), kernels.device.name, "-fmad=false").ptx
+
+
+@pytest.mark.parametrize("name", ["mlp", "encoder", "lstm"])
+def test_cuda_gives_the_same_numbers(name: str, archive: Any, through_ptx: Any) -> None:
+    """NVRTC's PTX of our source, interpreted."""
+    model = archive(name)
+    run = through_ptx(model.module, model.resources, compiled_cuda)
+    model.call(run)
+    assert {f.sym_name.data for f in run.kernels.functions} == set(run.launched)
+
+
+@pytest.mark.parametrize("sizes", [(7, 33), (3, 1000), (2, 5001)])
+def test_softmax_in_cuda(graph: Any, formed: Any, through_ptx: Any, sizes: tuple[int, ...]) -> None:
+    g = graph(x=sizes)
+    run = through_ptx(formed(g.returns(g.softmax(g["x"]))), None, compiled_cuda)
+    run(np.random.default_rng(0).standard_normal(sizes).astype(np.float32))
+
+
+@pytest.mark.parametrize("tile", [matmul.LARGE, matmul.SMALL], ids=["large", "small"])
+def test_sizes_at_run_time_in_cuda(
+    graph: Any, formed: Any, through_ptx: Any, monkeypatch: pytest.MonkeyPatch, tile: Any
+) -> None:
+    monkeypatch.setattr(matmul, "choose_tile", lambda *_: tile)
+    g = graph(a=("m", "k"), b=("k", "n"))
+    run = through_ptx(formed(g.returns(g.product(g["a"], g["b"], "mk,kn->mn"))), None, compiled_cuda)
+    rng = np.random.default_rng(0)
+    run(rng.random((70, 9), np.float32), rng.random((9, 130), np.float32))
 
 
 def test_what_a_tool_refuses_is_an_error() -> None:
