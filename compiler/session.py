@@ -6,6 +6,7 @@ A session is what all modules and functions of one loaded archive (or one script
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,8 @@ class Session:
         return link(artifact, specialized.program.resources, self.request(method, call, pattern, state))
 
     def _key(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> str | None:
-        if self.digest is None:
+        declared = sys.modules.get("stepwell.dialects.torch.declare")
+        if self.digest is None or (declared is not None and declared.OPS.extended):
             return None
         from stepwell.compiler.backends.target import host
         from stepwell.dialects.plugins import fingerprint

@@ -16,6 +16,7 @@ from stepwell.dialects.torch.types import TYPES
 
 _ops.declare_all()
 plugins.load(OPS)
+OPS.settle()
 
 _FORMS = {operation.name for operation in OPERATIONS}
 """Names with a form of their own; their declarations (prim::unchecked_cast, ...) serve resolution only."""

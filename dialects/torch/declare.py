@@ -193,6 +193,7 @@ class Registry:
         self._by_overload: dict[str, Declaration] = {}
         self._by_name: dict[str, list[Declaration]] = {}
         self._derived: dict[str, list[Declaration]] = {}
+        self._settled: int | None = None
 
     def add(self, declaration: Declaration) -> Declaration:
         """Register; a second declaration of the same overload is an error that names both places."""
@@ -205,6 +206,15 @@ class Registry:
         self._by_name.setdefault(name, []).append(declaration)
         self._derived.pop(f"{name}_", None)
         return declaration
+
+    def settle(self) -> None:
+        """From here on, what is declared is neither Stepwell's nor a plug-in's."""
+        self._settled = len(self)
+
+    @property
+    def extended(self) -> bool:
+        """Whether a program has declared ops by itself: code that uses them is known by no file's state."""
+        return self._settled is not None and len(self) != self._settled
 
     def copy(self) -> Registry:
         """What is declared now."""

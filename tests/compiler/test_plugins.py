@@ -110,6 +110,34 @@ def test_nothing_is_imported_before_it_is_needed(clipping: Any) -> None:
     assert clipping.python("-c", program) == "0 1 True\n"
 
 
+OWN_OP = """
+import sys, numpy as np, stepwell
+from stepwell.dialects.torch.declare import TensorInfo, op
+
+@op("mylib::clip_norm(Tensor x, float max_norm) -> Tensor")
+class Scaled:
+    @staticmethod
+    def infer(x, max_norm): return x
+    @staticmethod
+    def reference(x, max_norm): return x * FACTOR
+    @staticmethod
+    def expand(b, x, max_norm): return b.mul(x, FACTOR)
+
+model = stepwell.load(sys.argv[1])
+print(model(np.ones(2, np.float32)).tolist(), model.method("forward").statistics.cache_hits)
+"""
+
+
+def test_an_op_of_the_program_itself_is_not_met_by_old_code(site: Any) -> None:
+    writer = archive_writer()
+    forward = "  def forward(self: __torch__.M, x: Tensor) -> Tensor:\n    return ops.mylib.clip_norm(x, 1.)\n"
+    (site.place / "model.pt").write_bytes(writer.module({"a": 1}, "a : int", forward))
+    for factor in (2, 3):
+        (site.place / "own.py").write_text(OWN_OP.replace("FACTOR", str(factor)))
+        printed = site.python(str(site.place / "own.py"), str(site.place / "model.pt"))
+        assert printed == f"[{factor}.0, {factor}.0] 0\n"
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
