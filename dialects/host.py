@@ -59,6 +59,12 @@ ALONE = "host.alone"
 """Attribute. Of a function: sharing its work does not pay, so that one thread runs it. Of an scf.parallel: whoever else
 is there, thread 0 does all of it."""
 
+CHUNK = "host.chunk"
+"""Attribute of the scf.for that is one thread's share of a parallel loop (pass `distribute`): DIVIDED, or SINGLE where
+thread 0 does all of it."""
+
+DIVIDED, SINGLE = StringAttr("divided"), StringAttr("single")
+
 MESSAGE_ARGUMENTS = 8
 """How many values a message can carry out of native code."""
 

@@ -4,7 +4,7 @@
  =>
     n = ceil((b - a) / s); chunk = ceil(n / threads); first = min(thread * chunk, n); last = min(first + chunk, n)
     scf.for %i = a + first * s to a + last * s step s { work }        (attribute host.chunk)
-    host.barrier
+    host.barrier                                                        (see `barriers` for those that go)
 
 Only outermost loops of one dimension are divided, contiguously; which thread does what changes no result. A
 loop nested in another parallel loop, or in a chunk, stays and runs in sequence. The attribute says "divided", or
@@ -18,32 +18,33 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects import arith, scf
-from xdsl.dialects.builtin import IndexType, IntegerAttr, ModuleOp, StringAttr
+from xdsl.dialects.builtin import IndexType, IntegerAttr, ModuleOp
 from xdsl.ir import Operation, Region, SSAValue
 
 from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.walk import every_op
+from stepwell.lowering.cpu.barriers import drop_barriers
 from stepwell.lowering.pass_ import Pass
 
 INDEX = IndexType()
-CHUNK = "host.chunk"
 
 
 def distribute(module: ModuleOp) -> None:
-    """Divide every outermost scf.parallel among the threads, in place.
+    """Divide every outermost scf.parallel among the threads, in place, with no more barriers than are needed.
 
     Raises UnsupportedError for a parallel loop of several dimensions or with reductions.
     """
     found = [op for op in every_op(module) if type(op) is scf.ParallelOp and not _inside_parallel(op)]
     for op in found:
         _divide(op)
+    drop_barriers(module)
 
 
 def _inside_parallel(op: Operation) -> bool:
     parent = op.parent_op()
     while parent is not None:
-        if isinstance(parent, scf.ParallelOp) or CHUNK in parent.attributes:
+        if isinstance(parent, scf.ParallelOp) or host.CHUNK in parent.attributes:
             return True
         parent = parent.parent_op()
     return False
@@ -54,7 +55,7 @@ def _divide(op: scf.ParallelOp) -> None:
         raise UnsupportedError("distribute: an outermost scf.parallel has one dimension and no reductions")
     (first,), (last,), (step,) = op.lowerBound, op.upperBound, op.step
     alone = host.ALONE in op.attributes
-    shared = StringAttr("single" if alone or _single(first, last, step) else "divided")
+    shared = host.SINGLE if alone or _single(first, last, step) else host.DIVIDED
     write = _Writer(op)
     one = write.constant(1)
     trips = write(arith.CeilDivSIOp, write(arith.SubiOp, last, first), step)
@@ -74,7 +75,7 @@ def _divide(op: scf.ParallelOp) -> None:
         body.erase_op(terminator)
     body.add_op(scf.YieldOp())
     loop = scf.ForOp.create(
-        operands=(*bounds, step), regions=[Region(body)], attributes={CHUNK: shared}, location=op.location
+        operands=(*bounds, step), regions=[Region(body)], attributes={host.CHUNK: shared}, location=op.location
     )
     block = op.parent
     assert block is not None
@@ -120,7 +121,8 @@ class _Writer:
 
 @dataclass(frozen=True)
 class Distribute(Pass):
-    """Give each thread its share of every parallel loop, with a barrier after. After: no scf.parallel is outermost."""
+    """Give each thread its share of every parallel loop, with a barrier after, but between kernels of thread 0.
+    After: no scf.parallel is outermost."""
 
     name = "distribute"
 

@@ -12,19 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from xdsl.dialects import llvm, scf
-from xdsl.dialects.builtin import DenseArrayBase, DenseIntElementsAttr, IntegerType, StringAttr, VectorType, i32, i64
+from xdsl.dialects.builtin import DenseArrayBase, DenseIntElementsAttr, IntegerType, VectorType, i32, i64
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
+from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.upstream import llvm as upstream
 from stepwell.lowering.loops_to_llvm.arithmetic import Handler
 from stepwell.lowering.loops_to_llvm.builder import NO_WRAP, FunctionLowering
-
-CHUNK = "host.chunk"
-"""Attribute of the scf.for that is one thread's share of a parallel loop (pass `distribute`): DIVIDED, or
-"single" where the loop has one iteration, so that one thread has all of it."""
-
-DIVIDED = StringAttr("divided")
 
 
 def walk(lower: FunctionLowering, block: Block) -> Operation | None:
@@ -78,10 +73,10 @@ def lower_for(lower: FunctionLowering, op: Operation) -> None:
     else:
         lower.branch_if(lower.compare("slt", begin, bound), body, done, [begin, *start], start)
     outer_leave = lower.leave
-    if CHUNK in op.attributes:
+    if host.CHUNK in op.attributes:
         lower.leave = done
         # One iteration is nothing to share: a program of such loops only is not worth a team.
-        lower.module.frame.parallel |= op.attributes[CHUNK] == DIVIDED
+        lower.module.frame.parallel |= op.attributes[host.CHUNK] == host.DIVIDED
     with lower.scope():
         lower.start(body)
         lower.values[induction] = body.args[0]
