@@ -120,6 +120,8 @@ class Method:
             results = compiled.results
         self.last = compiled
         leaves = compiled(call.leaves)
+        while "choice" in results:
+            results = results["then" if leaves[results["choice"]] else "otherwise"]
         if results["state"] or results["written"]:
             self._store(results, leaves, call)
             if conversion is not None:

@@ -91,6 +91,9 @@ def _drop_unused(contract: Contract) -> list[tuple[str, tuple[Any, ...]]]:
 
 def _number_written(results: dict[str, Any], positions: Mapping[tuple[str, tuple[Any, ...]], int]) -> dict[str, Any]:
     """Written arguments by their place among a call's leaves."""
+    if "choice" in results:
+        for side in ("then", "otherwise"):
+            results = {**results, side: _number_written(results[side], positions)}
     written = [
         [kind, list(where) if kind == "state" else [positions[kind, tuple(where)]], template]
         for kind, where, template in results["written"]

@@ -81,10 +81,12 @@ class Control:
         return leaves
 
     def _close(self, split: Split, then: list[Leaf], otherwise: list[Leaf]) -> Leaf:
-        a = then[0] if then else None
-        b = otherwise[0] if otherwise else None
+        return self.join(split, then[0] if then else None, otherwise[0] if otherwise else None, self.strict)
+
+    def join(self, split: Split, a: Leaf | None, b: Leaf | None, strict: bool) -> Leaf:
+        """Close a split whose branches have one end each (None: it raises). Raises CannotJoin."""
         return join_split(
-            split, a[0] if a else None, b[0] if b else None, a[1] if a else [], b[1] if b else [], self.strict
+            split, a[0] if a else None, b[0] if b else None, a[1] if a else [], b[1] if b else [], strict
         )
 
     def _dead(self, split: Split) -> list[Leaf]:

@@ -32,13 +32,12 @@ from stepwell.dialects.torch.builder import TorchBuilder, Value, vtensor_of
 from stepwell.dialects.torch.declare import ScalarInfo, TensorInfo
 from stepwell.dialects.torch.sizes import INFINITY, Call, Dim, Size, Symbol, bounds
 from stepwell.lowering.torch.specialize.execute import Executor, executor_for, literal_value
-from stepwell.lowering.torch.specialize.tensors import read
+from stepwell.lowering.torch.specialize.results import Ends, Template
 from stepwell.lowering.torch.specialize.values import (
     Abstract,
     CannotSpecialize,
     DictRef,
     DynamicList,
-    Format,
     ListRef,
     ObjectRef,
     Path,
@@ -147,11 +146,18 @@ class _Run:
         self._bind_symbols(builder)
         start = {n: v for n, v in path.store.tensors.items()}
         before = {p: path.store.objects[o.number][a] for p, (o, a) in self.places.items()}
-        closed = executor.control.close(executor.call(self.function, values, path), 0)
-        if closed is None:
+        ends = Ends(executor.control, lambda path, returned: self._outcome(path, returned, start, before))
+        ended = ends.close(executor.call(self.function, values, path))
+        if ended is None:
             builder.place(func.ReturnOp.create())
             return self._finish([], {"returns": {"const": None}, "state": [], "written": []})
-        path, (returned, *_) = closed[0], [*closed[1], None]
+        ended.path.builder.place(func.ReturnOp.create(operands=ended.leaves))
+        return self._finish([v.type for v in ended.leaves], ended.results)
+
+    def _outcome(
+        self, path: Path, returned: Abstract, start: Mapping[int, Value], before: Mapping[AttributePath, Abstract]
+    ) -> tuple[dict[str, Any], list[SSAValue]]:
+        """What one way through the method gives: returned value, changed state, written inputs; and their leaves."""
         self._check_containers(path)
         if any(ref.storage in self.input_storages or ref.storage in self.literals for ref in path.store.reshaped):
             raise CannotSpecialize("an argument or attribute is given other sizes in place")
@@ -163,8 +169,7 @@ class _Run:
             if not _unchanged(path, before[where], path.store.objects[o.number][a])
         ]
         results["written"] = list(self._written(path, start, template))
-        path.builder.place(func.ReturnOp.create(operands=template.leaves))
-        return self._finish([v.type for v in template.leaves], results)
+        return results, template.leaves
 
     def _finish(self, result_types: list[Attribute], results: dict[str, Any]) -> Contract:
         type_ = FunctionType.from_lists([a.type for a in self.block.args], result_types)
@@ -406,39 +411,6 @@ def _unchanged(path: Path, before: Abstract, after: Abstract) -> bool:
     if isinstance(before, (Value, DynamicList)):
         return before is after
     return type(before) is type(after) and bool(before == after)
-
-
-@dataclass
-class Template:
-    """How a result is rebuilt: {"leaf": n}, {"const": v}, {"tuple": [...]}, {"list": [...]}, {"dict": [[k, v]]}."""
-
-    path: Path
-    leaves: list[SSAValue] = field(default_factory=list)
-
-    def of(self, value: Abstract) -> dict[str, Any]:
-        if isinstance(value, TensorRef):
-            return self.contents(read(self.path, value))
-        if isinstance(value, (Value, Dim)):
-            return self._leaf(self.path.builder.materialize(value))
-        if isinstance(value, tuple):
-            return {"tuple": [self.of(v) for v in value]}
-        if isinstance(value, ListRef):
-            known = self.path.store.lists[value.number]
-            if isinstance(known, DynamicList):
-                raise CannotSpecialize("a list whose length is known at run time only is returned")
-            return {"list": [self.of(v) for v in known]}
-        if isinstance(value, DictRef):
-            return {"dict": [[k, self.of(v)] for k, v in self.path.store.dicts[value.number].items()]}
-        if isinstance(value, (ObjectRef, Format)) or not isinstance(value, (int, float, str, bool, type(None))):
-            raise CannotSpecialize(f"a {type(value).__name__} is returned")
-        return {"const": value}
-
-    def contents(self, value: Value) -> dict[str, Any]:
-        return self._leaf(value.ssa)
-
-    def _leaf(self, ssa: SSAValue) -> dict[str, Any]:
-        self.leaves.append(ssa)
-        return {"leaf": len(self.leaves) - 1}
 
 
 # ------ named sizes

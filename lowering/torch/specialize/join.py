@@ -296,7 +296,7 @@ def _emit(split: Split, joiner: Joiner, values: list[Any]) -> tuple[Path, list[A
     for block, side, pick in ((split.then, joiner.then, 0), (split.otherwise, joiner.otherwise, 1)):
         _terminate(side, [(s.then, s.otherwise)[pick] for s in slots], [s.type for s in slots])
         assert block is side.builder.block
-    results = _append_if(split, [s.type for s in slots])
+    results = append_if(split, [s.type for s in slots])
     parent = split.parent
     final = {id(s): _result(parent, s, r, joiner) for s, r in zip(slots, results, strict=True)}
     path = Path(parent, joiner.store, {}, _common_facts(joiner.then, joiner.otherwise), {}, joiner.then.splits[:-1])
@@ -327,7 +327,8 @@ def materialize(builder: TorchBuilder, value: Any, type_: Attribute) -> SSAValue
     return builder.place(operations.TensorStaticInfoCast.create(operands=[ssa], result_types=[type_])).results[0]
 
 
-def _append_if(split: Split, result_types: list[Attribute]) -> list[SSAValue]:
+def append_if(split: Split, result_types: list[Attribute]) -> list[SSAValue]:
+    """The If of a split, its branches complete, in the block where they part; gives its results."""
     created: Operation = operations.If.create(
         operands=[split.condition], result_types=result_types, regions=[Region([split.then]), Region([split.otherwise])]
     )
@@ -430,7 +431,7 @@ def _close_one_sided(
         else:
             blank = TorchBuilder(block)
             blank.place(operations.IfYield.create(operands=[materialize(blank, None, t) for t in result_types]))
-    results = _append_if(split, result_types)
+    results = append_if(split, result_types)
     replaced = {ssa: results[i] for ssa, i in mapping.items()}
     alive.builder.export_to(outside, replaced)
     renamer = _Renamer(replaced)

@@ -158,6 +158,10 @@ class Split:
     otherwise: Block
     location: LocationAttr | None
 
+    def builder(self, which: int) -> TorchBuilder:
+        """A builder at the end of a branch that has raised."""
+        return TorchBuilder((self.then, self.otherwise)[which])
+
 
 @dataclass(eq=False)
 class Path:
