@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -314,6 +315,13 @@ def rebuild(template: Mapping[str, Any], leaves: Sequence[Any]) -> Any:
         return leaves[inner]
     if kind == "const":
         return inner
+    if kind == "numbers":
+        return leaves[inner["leaf"]].tolist()
+    if kind == "rows":
+        return [np.array(row) for row in leaves[inner["leaf"]]]
+    if kind == "pieces":
+        flat, table = (leaves[part["leaf"]] for part in inner)
+        return [flat[at : at + prod(sizes)].reshape(sizes).copy() for at, *sizes in table.tolist()]
     if kind == "tuple":
         return tuple(rebuild(t, leaves) for t in inner)
     if kind == "list":

@@ -289,6 +289,49 @@ class ListStackOp(IRDLOperation):
 
 
 @irdl_op_definition
+class ListElementsOp(IRDLOperation):
+    """All elements one after another: a list of numbers as a vector, one of tensors of static size with a dimension
+    more, one of tensors whose sizes vary flat.
+    """
+
+    name = "host.list_elements"
+    list = operand_def(ListType)
+    result = result_def(TensorType)
+
+    assembly_format = "$list attr-dict `:` type($list) `->` type($result)"
+
+    def verify_(self) -> None:
+        assert isinstance(self.list.type, ListType)
+        element, result = self.list.type.element, self.result.type
+        assert isinstance(result, TensorType)
+        inner, shape = element, [DYNAMIC_INDEX]
+        if isinstance(element, TensorType):
+            inner = element.element_type
+            shape += [] if DYNAMIC_INDEX in element.get_shape() else list(element.get_shape())
+        if result.element_type != inner or list(result.get_shape()) != shape:
+            raise VerifyException(f"the elements of {self.list.type} are no {result}")
+
+
+@irdl_op_definition
+class ListTableOp(IRDLOperation):
+    """Of a list of tensors whose sizes vary: for each, where it begins among the elements, and its sizes."""
+
+    name = "host.list_table"
+    list = operand_def(ListType)
+    result = result_def(TensorType)
+
+    assembly_format = "$list attr-dict `:` type($list) `->` type($result)"
+
+    def verify_(self) -> None:
+        assert isinstance(self.list.type, ListType) and isinstance(self.result.type, TensorType)
+        element = self.list.type.element
+        if not isinstance(element, TensorType) or DYNAMIC_INDEX not in element.get_shape():
+            raise VerifyException(f"elements of {self.list.type} have one size")
+        if list(self.result.type.get_shape()) != [DYNAMIC_INDEX, 1 + element.get_num_dims()]:
+            raise VerifyException(f"the table of {self.list.type} is no {self.result.type}")
+
+
+@irdl_op_definition
 class ThreadIdOp(IRDLOperation):
     """This thread's number, from 0."""
 
@@ -399,6 +442,8 @@ VALUE_OPS = (
     ListPopOp,
     ListConcatOp,
     ListStackOp,
+    ListElementsOp,
+    ListTableOp,
 )
 """What may stand in a program of values, from contract to tile."""
 

@@ -117,6 +117,7 @@ NUMBERS = names("integer_type index f16 bf16 f32 f64 complex")
 HOST_VALUES = names(
     "host.raise host.undefined host.list_new host.list_append host.list_length host.list_get",
     "host.list_set host.list_pop host.list_concat host.list_stack",
+    "host.list_elements host.list_table",
 )
 
 CONTROL = names("scf.if scf.for scf.while scf.condition scf.yield")

@@ -40,7 +40,7 @@ from stepwell.dialects.torch.scalar import INDEX, Scalar
 from stepwell.dialects.torch.sizes import Dim, Size, Symbol, replaced
 from stepwell.dialects.upstream import core
 from stepwell.lowering.pass_ import Pass
-from stepwell.lowering.torch.walk import bound_sizes, infer_assuming, info_of_type
+from stepwell.lowering.torch.walk import LIST_OPS, bound_sizes, infer_assuming, info_of_type
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ class _Lowering:
     def _declared(self, builder: LinalgBuilder, op: Operation, declaration: Declaration) -> None:
         arguments = [self.values[v] for v in op.operands]
         if arguments and isinstance(arguments[0], HostList):
-            self.values[op.results[0]] = _list_operation(self, builder, op, declaration, arguments)
+            results = _list_operation(self, builder, op, declaration, arguments)
+            self.values.update(zip(op.results, results if isinstance(results, tuple) else (results,), strict=True))
             return
         formals = declaration.schema.arguments
         # Operators of a Scalar write where it points to, which for a value from outside is outside.
@@ -268,7 +269,7 @@ def _escapes(op: Operation) -> bool:
     """Lists that a loop carries or that grow are run-time lists; others are arguments of ops."""
     for use in op.results[0].uses:
         declaration = declaration_of(use.operation)
-        if declaration is None or declaration.schema.name == "append":
+        if declaration is None or declaration.schema.name in LIST_OPS:
             return True
     return False
 
@@ -452,6 +453,18 @@ def _list_operation(
     if name == "__getitem__":
         index = builder.scalar(arguments[1], dtypes.int64).value
         return low.wrap(builder, result, builder.op(host.ListGetOp, [target, index], builtin_type(result)))
+    if name in ("list_elements", "list_table"):
+        reader = host.ListElementsOp if name == "list_elements" else host.ListTableOp
+        return low.wrap(builder, result, builder.op(reader, [target], builtin_type(result)))
+    if name == "list_set":
+        index = builder.scalar(arguments[1], dtypes.int64).value
+        element = materialize(builder, arguments[2], type_.element)
+        return HostList(builder.op(host.ListSetOp, [target, index, element], builtin_type(result)))
+    if name == "list_pop":
+        index = builder.scalar(arguments[1], dtypes.int64).value
+        kinds = [builtin_type(r.type) for r in op.results]
+        popped = builder.add(host.ListPopOp.create(operands=[target, index], result_types=kinds))
+        return HostList(popped.results[0]), low.wrap(builder, op.results[1].type, popped.results[1])
     if name in ("cat", "stack"):
         cls = host.ListConcatOp if name == "cat" else host.ListStackOp
         properties: dict[str, Attribute] = {"dim": IntegerAttr(arguments[1], i64)}

@@ -118,6 +118,35 @@ def _joined(join: Any) -> Any:
 rule("host.list_concat")(_joined(np.concatenate))
 rule("host.list_stack")(_joined(np.stack))
 
+
+def _elements(op: host.ListElementsOp) -> Evaluate:
+    type = op.result.type
+    assert isinstance(type, TensorType)
+
+    def run(items: tuple[Any, ...]) -> Array:
+        flat = [np.asarray(item).reshape(-1) for item in items]
+        joined = np.concatenate(flat) if flat else np.zeros(0)
+        shape = (len(items), *type.get_shape()[1:]) if type.get_num_dims() > 1 else (-1,)
+        return joined.astype(dtype_of(type.element_type)).reshape(shape)
+
+    return run
+
+
+def _table(op: host.ListTableOp) -> Evaluate:
+    assert isinstance(op.result.type, TensorType)
+    columns = op.result.type.get_shape()[1]
+
+    def run(items: tuple[Array, ...]) -> Array:
+        starts = np.cumsum([0, *(item.size for item in items)])
+        entries = [[start, *item.shape] for start, item in zip(starts, items, strict=False)]
+        return np.array(entries, np.int64).reshape(len(items), columns)
+
+    return run
+
+
+rule("host.list_elements")(_elements)
+rule("host.list_table")(_table)
+
 # Threads and memory (loops level).
 
 

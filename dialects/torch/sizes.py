@@ -28,6 +28,11 @@ class Symbol:
         return self.name
 
 
+@dataclass(frozen=True, eq=False)
+class Iteration(Symbol):
+    """The number of a loop's iteration."""
+
+
 @dataclass(frozen=True)
 class Call:
     """An atom `operator(left, right)` that has no polynomial form; operator is floordiv, max or min."""

@@ -58,6 +58,8 @@ HANDLERS: dict[type[Operation], Callable[[Emitter, Any], None]] = {
     host.ListPopOp: lists.pop,
     host.ListConcatOp: joins.join,
     host.ListStackOp: joins.join,
+    host.ListElementsOp: lists.elements,
+    host.ListTableOp: lists.table,
     scf.YieldOp: control.yield_,
     scf.ConditionOp: control.condition,
 }

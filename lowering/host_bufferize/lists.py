@@ -279,6 +279,24 @@ def pop(emit: Emitter, op: host.ListPopOp) -> None:
     emit.lists[op.rest] = [*parts[:1], last] if len(parts) == 2 else [*parts[:2], last, parts[3]]
 
 
+def elements(emit: Emitter, op: host.ListElementsOp) -> None:
+    """A copy of what is in use of the list's memory."""
+    parts = emit.lists[op.list]
+    emit.buffers[op.result] = _rows_copied(emit, parts[0], parts[1] if len(parts) == 2 else parts[3])
+
+
+def table(emit: Emitter, op: host.ListTableOp) -> None:
+    """A copy of the table's rows in use."""
+    parts = emit.lists[op.list]
+    emit.buffers[op.result] = _rows_copied(emit, parts[1], parts[2])
+
+
+def _rows_copied(emit: Emitter, buffer: SSAValue, used: SSAValue) -> SSAValue:
+    made = emit.add(host.AllocOp.create(operands=[used], result_types=[buffer.type]))
+    emit.copy(rows(emit, buffer, used), made)
+    return made
+
+
 # ------ elements of varying sizes
 
 

@@ -66,6 +66,13 @@ DIVISIONS = frozenset(f"arith.{name}" for name in "divsi divui remsi remui floor
 Numbers: TypeAlias = DenseArrayBase[IntegerType]
 
 
+UNKNOWN = (
+    host.ListGetOp, host.ListPopOp, host.ListConcatOp, host.ListStackOp, host.ListElementsOp, host.ListTableOp,
+    host.UndefinedOp,
+)  # fmt: skip
+"""Ops whose results have sizes of their own, known once they have run."""
+
+
 class Sizes:
     """The sizes of all tensors in a function body. `kernels` are the module's, by name."""
 
@@ -172,7 +179,7 @@ class Sizes:
             return self._escaping(value, self.of(_condition(op).operands[1 + number]))
         if isinstance(op, scf.IfOp):
             return self._of_branches(op, number)
-        if isinstance(op, (host.ListGetOp, host.ListPopOp, host.ListConcatOp, host.ListStackOp, host.UndefinedOp)):
+        if isinstance(op, UNKNOWN):
             return self._unknown(value)
         raise UnsupportedError(f"the size of what {op.name} gives is not known to memory planning")
 

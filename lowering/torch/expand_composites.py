@@ -15,7 +15,7 @@ from stepwell.dialects.torch.builder import TorchBuilder, Value, coerce, facts
 from stepwell.dialects.torch.declare import Declaration, ScalarInfo, TensorInfo, declaration_of
 from stepwell.dialects.torch.sizes import Dim, Size, Symbol, replaced
 from stepwell.lowering.pass_ import Pass
-from stepwell.lowering.torch.walk import bound_sizes, infer_assuming, info_of_type
+from stepwell.lowering.torch.walk import LIST_OPS, bound_sizes, infer_assuming, info_of_type
 
 _SCALARS = {types.FLOAT: "float", types.BOOL: "bool", types.STRING: "str"}
 
@@ -132,7 +132,7 @@ def _is_plain_list(op: operations.ListConstruct) -> bool:
 def _is_list_op(op: Operation) -> bool:
     """Ops on run-time lists: append and what reads them."""
     declaration = declaration_of(op)
-    return declaration is not None and declaration.schema.name == "append"
+    return declaration is not None and declaration.schema.name in LIST_OPS
 
 
 def _typed(builder: TorchBuilder, value: Any, old: SSAValue) -> SSAValue:

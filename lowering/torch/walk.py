@@ -70,6 +70,10 @@ def size_of_expression(expression: AffineExpr, symbols: list[Symbol]) -> Size:
     raise TypeError(f"{expression} is no size")
 
 
+LIST_OPS = frozenset(("append", "len", "__getitem__", "list_pop", "list_set", "list_elements", "list_table"))
+"""Ops that the contract has on lists of run-time length only; on others they have been computed."""
+
+
 def infer_assuming(
     declaration: Declaration,
     arguments: list[Any],

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from stepwell.dialects.torch.declare import ScalarInfo, declare, is_constant, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder
 from stepwell.dialects.torch.ops.numbers import evaluated, folded
@@ -22,6 +24,35 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
     return a is b or bool(a == b)
+
+
+# ------ lists whose length is only known at run time: values, as nothing mutates in the contract
+
+
+def _popped(values: Values, index: int) -> tuple[Values, Any]:
+    rest = list(values)
+    return rest, rest.pop(index)
+
+
+evaluated("stepwell::list_pop(t[] list, int index) -> (t[], t)", reference=_popped, doc="The list without an element, and it.")
+evaluated(
+    "stepwell::list_set(t[] list, int index, t value) -> t[]",
+    reference=lambda values, index, value: _assign(list(values), [*values[:index], value, *values[index:][1:]]),
+    doc="The list with another element at a position.",
+)  # fmt: skip
+evaluated(
+    "stepwell::list_elements(t[] list) -> Tensor", reference=np.stack,
+    doc="All elements one after another, tensors of varying sizes flat: how a list leaves a native function.",
+)  # fmt: skip
+evaluated(
+    "stepwell::list_table(t[] list) -> Tensor", reference=lambda values: _table(values),
+    doc="Where each element of varying sizes begins in stepwell::list_elements, and its sizes.",
+)  # fmt: skip
+
+
+def _table(values: Values) -> Any:
+    starts = np.cumsum([0, *(v.size for v in values)])
+    return np.array([[start, *v.shape] for start, v in zip(starts, values, strict=False)], np.int64)
 
 
 # ------ reading

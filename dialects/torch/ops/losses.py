@@ -94,7 +94,7 @@ def _chances() -> Array:
     return np.random.default_rng(3).uniform(0.05, 0.95, (2, 5)).astype(np.float32)
 
 
-def _smooth_numpy(x: Array, y: Array, beta: float) -> Array:
+def _smooth_numpy(x: Array, y: Array, beta: float) -> Any:
     d = np.abs(x - y)
     return np.asarray(np.where(d < beta, 0.5 * d * d / (beta or 1), d - 0.5 * beta))
 
@@ -106,7 +106,7 @@ def _smooth(b: TorchBuilder, x: Value, y: Value, beta: float) -> Value:
     return result
 
 
-def _huber_numpy(x: Array, y: Array, delta: float) -> Array:
+def _huber_numpy(x: Array, y: Array, delta: float) -> Any:
     d = np.abs(x - y)
     return np.asarray(np.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)))
 
@@ -156,7 +156,7 @@ _pointwise(
 )  # fmt: skip
 
 
-def _kl_numpy(x: Array, y: Array, log_target: bool) -> Array:
+def _kl_numpy(x: Array, y: Array, log_target: bool) -> Any:
     if log_target:
         return np.asarray(np.exp(y) * (y - x))
     return np.asarray(np.where(y > 0, y * np.log(np.where(y > 0, y, 1)), 0) - y * x)
@@ -168,7 +168,7 @@ def _kl(b: TorchBuilder, x: Value, y: Value, log_target: bool) -> Value:
     return b.sub(b.xlogy(y, y), b.mul(y, x))  # type: ignore[no-any-return]
 
 
-def _likelihood_numpy(x: Array, y: Array, weight: Array | None) -> Array:
+def _likelihood_numpy(x: Array, y: Array, weight: Array | None) -> Any:
     loss = -(y * np.maximum(np.log(x), -100) + (1 - y) * np.maximum(np.log1p(-x), -100))
     return np.asarray(loss if weight is None else loss * weight)
 
@@ -179,7 +179,7 @@ def _likelihood(b: TorchBuilder, x: Value, y: Value, weight: Value | None) -> Va
     return loss if weight is None else b.mul(loss, weight)
 
 
-def _logits_numpy(x: Array, y: Array, weight: Array | None, positive: Array | None) -> Array:
+def _logits_numpy(x: Array, y: Array, weight: Array | None, positive: Array | None) -> Any:
     factor = 1 if positive is None else 1 + (positive - 1) * y
     loss = (1 - y) * x + factor * np.logaddexp(0, -x)
     return np.asarray(loss if weight is None else loss * weight)
@@ -212,7 +212,7 @@ _pointwise(
 )  # fmt: skip
 
 
-def _poisson_numpy(x: Array, y: Array, log_input: bool, full: bool, eps: float) -> Array:
+def _poisson_numpy(x: Array, y: Array, log_input: bool, full: bool, eps: float) -> Any:
     loss = np.exp(x) - y * x if log_input else x - y * np.log(x + eps)
     if full:
         safe = np.where(y > 1, y, 2)

@@ -52,6 +52,8 @@ def run_declared(executor: Executor, declaration: Declaration, arguments: list[A
         return _mutate(path, declaration, arguments)
     if schema.mutates:
         return _write(path, declaration, arguments)
+    if schema.name == "__getitem__" and isinstance(arguments[0], ListRef) and isinstance(arguments[1], Dim):
+        return dynamic_lists.run(declaration, arguments, path)
     if _is_container_op(declaration, arguments):
         return _evaluate(path, declaration, arguments)
     if declaration.evaluate_only and not any(isinstance(a, TensorRef) for a in arguments):

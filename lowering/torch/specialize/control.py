@@ -16,7 +16,7 @@ from xdsl.ir import Block, Operation, Region
 
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value
-from stepwell.dialects.torch.sizes import INFINITY, Dim, Size, Symbol, bounds, isolate, isolate_divisible
+from stepwell.dialects.torch.sizes import INFINITY, Dim, Iteration, Size, Symbol, bounds, isolate, isolate_divisible
 from stepwell.lowering.torch.specialize.join import join_split
 from stepwell.lowering.torch.specialize.loop_state import LoopState
 from stepwell.lowering.torch.specialize.values import (
@@ -223,7 +223,7 @@ class Rolled:
         inside = parent.fork(builder)
         inside.splits = ()
         high: Size = self.trips - 1 if bounds(self.trips)[1] < INFINITY or isinstance(self.trips, Dim) else INFINITY
-        iteration = Symbol("k", 0, high)
+        iteration = Iteration("k", 0, high)
         builder.define(iteration, counter)
         values = state.enter(inside, block)
         leaves = self.control._iteration(self.op, inside, Dim.of(iteration) + self.peeled, values)

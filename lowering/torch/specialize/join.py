@@ -15,6 +15,7 @@ from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value, static_type, vtensor_of
 from stepwell.dialects.torch.declare import ScalarInfo, TensorInfo
 from stepwell.dialects.torch.sizes import Dim, Size, Symbol, bounds
+from stepwell.lowering.torch.specialize.run_time_lists import common_element, dynamic_list, list_type, materialize
 from stepwell.lowering.torch.specialize.tensors import current, read
 from stepwell.lowering.torch.specialize.values import (
     UNDEFINED,
@@ -195,7 +196,7 @@ class Joiner:
             if isinstance(x, DynamicList) and isinstance(y, DynamicList):
                 return x if x.ssa is y.ssa else self._dynamic(x, y)
             if isinstance(x, DynamicList) or isinstance(y, DynamicList) or len(x) != len(y):
-                raise CannotJoin("lists of different lengths")
+                return self._lengths(x, y)
             self.pending.append((kind, number, []))
             joined = [self.value(p, q) for p, q in zip(x, y, strict=True)]
             self.pending.remove((kind, number, []))
@@ -208,6 +209,16 @@ class Joiner:
             placeholder[key] = self.value(x[key], y[key])
         self.pending.pop(next(i for i, p in enumerate(self.pending) if p[2] is placeholder))
         return placeholder
+
+    def _lengths(self, x: Any, y: Any) -> Slot:
+        """Lists of different lengths: from here on one whose length is only known at run time."""
+        element = common_element(None, (self.then, x), (self.otherwise, y))
+        made = dynamic_list(self.then, x, element), dynamic_list(self.otherwise, y, element)
+        self.store.frozen |= self.then.store.frozen | self.otherwise.store.frozen
+        slot = Slot(*made, list_type(element))
+        slot.make = element
+        self.slots.append(slot)
+        return slot
 
     def _dynamic(self, x: DynamicList, y: DynamicList) -> Slot:
         if x.element != y.element:
@@ -315,16 +326,6 @@ def _distinct(slots: list[Slot]) -> list[Slot]:
 def _terminate(path: Path, values: list[Any], wanted: list[Attribute]) -> None:
     operands = [materialize(path.builder, v, t) for v, t in zip(values, wanted, strict=True)]
     path.builder.place(operations.IfYield.create(operands=operands))
-
-
-def materialize(builder: TorchBuilder, value: Any, type_: Attribute) -> SSAValue:
-    """The SSA value of an abstract value at a place that wants `type_`; None becomes uninitialized."""
-    if value is None:
-        return builder.place(operations.Uninitialized.create(result_types=[type_])).results[0]
-    ssa = value.ssa if isinstance(value, (Value, DynamicList)) else builder.materialize(value)
-    if ssa.type == type_:
-        return ssa
-    return builder.place(operations.TensorStaticInfoCast.create(operands=[ssa], result_types=[type_])).results[0]
 
 
 def append_if(split: Split, result_types: list[Attribute]) -> list[SSAValue]:

@@ -15,10 +15,17 @@ from xdsl.dialects.builtin import LocationAttr
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from stepwell.dialects.torch import operations, types
-from stepwell.dialects.torch.builder import TorchBuilder, Value, static_type, vtensor_of
+from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import ScalarInfo, TensorInfo
 from stepwell.dialects.torch.sizes import INFINITY, Dim, Size, Symbol, at_least, bounds
-from stepwell.lowering.torch.specialize.join import materialize, scalar_of
+from stepwell.lowering.torch.specialize.join import scalar_of
+from stepwell.lowering.torch.specialize.run_time_lists import (
+    common_element,
+    dynamic_list,
+    kind_of,
+    list_type,
+    materialize,
+)
 from stepwell.lowering.torch.specialize.tensors import read
 from stepwell.lowering.torch.specialize.values import (
     UNDEFINED,
@@ -211,7 +218,7 @@ class LoopState:
 
     def _wider_list(self, form: Form, start: Any, head: Any, end: Any, path: Path, boxed: bool) -> Form:
         if isinstance(form, GrowingForm) or isinstance(end, DynamicList) or len(head) != len(end):
-            return GrowingForm(_common_element(path, form, start, end), boxed)
+            return GrowingForm(common_element(form.element if isinstance(form, GrowingForm) else None, (path, start), (path, end)), boxed)
         forms = form.parts if isinstance(form, ListForm) else [None] * len(head)
         parts = zip(forms, start, head, end, strict=True)
         return ListForm(tuple(self._wider(f, s, h, e, path) for f, s, h, e in parts), boxed)
@@ -349,13 +356,6 @@ def form_type(form: Form) -> Attribute:
     raise TypeError(f"{form} has no single type")
 
 
-def list_type(element: TensorInfo | str) -> types.ListType:
-    """The contract type of a run-time list."""
-    if isinstance(element, TensorInfo):
-        return types.list_of(vtensor_of(element))
-    return types.list_of({"int": types.INT, "float": types.FLOAT, "bool": types.BOOL}[element])
-
-
 def form_of(value: Any, path: Path) -> Form:
     """The form of a place that holds nothing yet at the head and this value at the end."""
     if isinstance(value, TensorRef):
@@ -364,23 +364,15 @@ def form_of(value: Any, path: Path) -> Form:
         return TensorForm(info.dtype, sizes, boxed=True)
     if isinstance(value, tuple):
         return TupleForm(tuple(form_of(v, path) for v in value))
-    kind = _kind(value)
+    kind = kind_of(value)
     if kind is None:
         raise CannotJoin(f"a variable that the loop itself defines as {value!r:.60}")
     return IntForm() if kind == "int" else ScalarForm(kind)
 
 
-def _kind(value: Any) -> str | None:
-    if isinstance(value, Value) and isinstance(value.info, ScalarInfo):
-        return value.info.kind
-    if isinstance(value, (bool, int, float, Dim)):
-        return {types.INT: "int", types.FLOAT: "float", types.BOOL: "bool"}[static_type(value)]  # type: ignore[index]
-    return None
-
-
 def _wider_scalar(form: Form, head: Any, end: Any) -> Form:
-    kind = _kind(head)
-    if kind is None or kind != _kind(end):
+    kind = kind_of(head)
+    if kind is None or kind != kind_of(end):
         raise CannotJoin(f"{head!r:.60} that becomes {end!r:.60}")
     if kind != "int":
         return ScalarForm(kind)
@@ -402,50 +394,3 @@ def _bound_info(builder: TorchBuilder, value: SSAValue, form: TensorForm) -> Ten
             size = Dim.of(symbol)
         sizes.append(size)
     return TensorInfo(tuple(sizes), form.dtype)
-
-
-def _common_element(path: Path, form: Form, *lists: Any) -> TensorInfo | str:
-    """What all elements of growing lists have in common. CannotJoin if they differ in rank, dtype or kind."""
-    found: Any = form.element if isinstance(form, GrowingForm) else None
-    for elements in lists:
-        if elements is UNDEFINED:
-            continue
-        for element in [elements] if isinstance(elements, DynamicList) else elements:
-            info = _element_of(path, element)
-            found = info if found is None else _join_elements(found, info)
-    if found is None:
-        raise CannotJoin("a list of unknown elements")
-    result: TensorInfo | str = found
-    return result
-
-
-def _element_of(path: Path, element: Any) -> TensorInfo | str:
-    if isinstance(element, DynamicList):
-        return element.element
-    if isinstance(element, TensorRef):
-        return read(path, element).tensor
-    kind = _kind(element)
-    if kind is None:
-        raise CannotJoin(f"a growing list of {type(element).__name__}")
-    return kind
-
-
-def _join_elements(a: TensorInfo | str, b: TensorInfo | str) -> TensorInfo | str:
-    if isinstance(a, TensorInfo) and isinstance(b, TensorInfo) and a.dtype == b.dtype and a.rank == b.rank:
-        return a.with_sizes(x if x == y else Dim.of(Symbol("e", 0)) for x, y in zip(a.sizes, b.sizes, strict=True))
-    if a != b:
-        raise CannotJoin(f"a growing list of {a} and {b}")
-    return a
-
-
-def dynamic_list(path: Path, elements: Any, element: TensorInfo | str) -> DynamicList:
-    """A run-time list with these elements (abstract values, or already one)."""
-    if isinstance(elements, DynamicList):
-        if elements.ssa.type == list_type(element):
-            return elements
-        raise CannotJoin("a growing list whose elements change their sizes")
-    inner = list_type(element).element
-    values = [read(path, e) if isinstance(e, TensorRef) else e for e in ([] if elements is UNDEFINED else elements)]
-    operands = [materialize(path.builder, v, inner) for v in values]
-    created = operations.ListConstruct.create(operands=operands, result_types=[list_type(element)])
-    return DynamicList(path.builder.place(created).results[0], element)

@@ -15,8 +15,10 @@ from xdsl.ir import SSAValue
 from stepwell.dialects.torch import operations
 from stepwell.dialects.torch.builder import Value
 from stepwell.dialects.torch.sizes import Dim
+from stepwell.lowering.torch.specialize import dynamic_lists
 from stepwell.lowering.torch.specialize.control import Control, Leaf
-from stepwell.lowering.torch.specialize.join import append_if, materialize
+from stepwell.lowering.torch.specialize.join import append_if
+from stepwell.lowering.torch.specialize.run_time_lists import materialize
 from stepwell.lowering.torch.specialize.tensors import read
 from stepwell.lowering.torch.specialize.values import (
     Abstract,
@@ -35,7 +37,10 @@ from stepwell.lowering.torch.specialize.values import (
 
 @dataclass
 class Template:
-    """How a result is rebuilt: {"leaf": n}, {"const": v}, {"tuple": [...]}, {"list": [...]}, {"dict": [[k, v]]}."""
+    """How a result is rebuilt: {"leaf": n}, {"const": v}, {"tuple": [...]}, {"list": [...]}, {"dict": [[k, v]]}.
+
+    Lists of run-time length: see `_run_time_list`.
+    """
 
     path: Path
     leaves: list[SSAValue] = field(default_factory=list)
@@ -50,13 +55,22 @@ class Template:
         if isinstance(value, ListRef):
             known = self.path.store.lists[value.number]
             if isinstance(known, DynamicList):
-                raise CannotSpecialize("a list whose length is known at run time only is returned")
+                return self._run_time_list(known)
             return {"list": [self.of(v) for v in known]}
         if isinstance(value, DictRef):
             return {"dict": [[k, self.of(v)] for k, v in self.path.store.dicts[value.number].items()]}
         if isinstance(value, (ObjectRef, Format)) or not isinstance(value, (int, float, str, bool, type(None))):
             raise CannotSpecialize(f"a {type(value).__name__} is returned")
         return {"const": value}
+
+    def _run_time_list(self, known: DynamicList) -> dict[str, Any]:
+        """{"numbers": leaf}, {"rows": leaf}, or {"pieces": [leaf of the elements, leaf of the table]}."""
+        elements = self._leaf(dynamic_lists.elements(self.path, known).ssa)
+        if isinstance(known.element, str):
+            return {"numbers": elements}
+        if all(isinstance(s, int) for s in known.element.sizes):
+            return {"rows": elements}
+        return {"pieces": [elements, self._leaf(dynamic_lists.table(self.path, known).ssa)]}
 
     def contents(self, value: Value) -> dict[str, Any]:
         return self._leaf(value.ssa)

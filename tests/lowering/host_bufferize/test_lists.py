@@ -63,6 +63,39 @@ def test_fill_and_stack(program, dim):
         p.run(array(4, 3), 0, 0)
 
 
+def test_the_elements_leave_as_one_tensor(program):
+    p = program(
+        FILL
+        + """
+    %r = host.list_elements %l : !host.list<tensor<3xf32>> -> tensor<?x3xf32>
+    func.return %r : tensor<?x3xf32>""",
+        "tensor<?x3xf32>",
+    )
+    for n in (0, 1, 30):
+        p.check(array(4, 3), n, 0)
+
+
+def test_elements_of_varying_sizes_leave_with_a_table(program):
+    kind = "!host.list<tensor<?x3xf32>>"
+    p = program(
+        f"""
+    %l0 = host.list_new : {kind}
+    %l = scf.for %i = %c0 to %n step %c1 iter_args(%a = %l0) -> ({kind}) {{
+      %three = arith.constant 3 : index
+      %rows = arith.remui %i, %three : index
+      %s = tensor.extract_slice %x[0, 0][%rows, 3][1, 1] : tensor<4x3xf32> to tensor<?x3xf32>
+      %b = host.list_append %a, %s : {kind}
+      scf.yield %b : {kind}
+    }}
+    %r = host.list_elements %l : {kind} -> tensor<?xf32>
+    %t = host.list_table %l : {kind} -> tensor<?x3xi64>
+    func.return %r, %t : tensor<?xf32>, tensor<?x3xi64>""",
+        "tensor<?xf32>, tensor<?x3xi64>",
+    )
+    for n in (0, 1, 20):
+        p.check(array(4, 3), n, 0)
+
+
 def test_fill_and_concat(program):
     p = program(
         FILL

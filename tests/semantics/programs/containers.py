@@ -272,7 +272,7 @@ def aliases_in_lists(x: Tensor):
     return len(a), len(b), len(c), a
 
 
-@case([t(2, 3)], [t(4, 3)])
+@case([t(2, 3)], [t(4, 3)], dynamic="a growing list of tuples")
 def list_of_tuples(x: Tensor):
     pairs: List[Tuple[int, Tensor]] = []
     for i in range(x.size(0)):
@@ -318,3 +318,43 @@ def size_lists(x: Tensor):
 @case([2.5, 3], [1e20, -1])
 def number_texts(x: float, n: int):
     return str(n), f"{n + 1}", str(n > 0), int("12") + n, float("2.5") * x
+
+
+@case([t(7), 3], [t(9), 20], [t(4), 0])
+def growing_list_of_growing_tensors(x: Tensor, n: int):
+    parts: List[Tensor] = []
+    for i in range(n):
+        parts.append(x[: i % 5])
+    return parts, len(parts)
+
+
+@case([t(20)], [t(31)])
+def numbers_collected(x: Tensor):
+    above: List[float] = []
+    signs: List[bool] = []
+    for i in range(x.size(0)):
+        value = float(x[i])
+        signs.append(value > 0)
+        if value > 0:
+            above.append(value)
+    return above, sum(above), signs, len(above) + len(signs)
+
+
+@case([t(20), 2], [t(31), -1])
+def run_time_list_changed(x: Tensor, n: int):
+    kept: List[int] = [n]
+    for i in range(x.size(0)):
+        if bool(x[i] > 0):
+            kept.append(i)
+    last = kept.pop()
+    kept[0] = last * 2
+    kept[-1] += 1
+    return kept, last, max(kept), min(kept), last in kept, n in kept
+
+
+@case([t(20)], [t(31)])
+def list_or_other_list(x: Tensor):
+    parts = [x, x + 1]
+    if bool(x.sum() > 0):
+        parts = [x * 2]
+    return torch.stack(parts), len(parts)

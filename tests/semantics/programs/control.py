@@ -279,7 +279,7 @@ def int_of_tensor(x: Tensor, n: Tensor):
     return x, k
 
 
-@case([t(3)], [-t(3)])
+@case([t(3)], [-t(3)], [t(5)], [-t(6)])
 def different_ranks(x: Tensor):
     if bool(x.sum() > 0):
         y = x
@@ -288,7 +288,7 @@ def different_ranks(x: Tensor):
     return y.sum(0)
 
 
-@case([t(3)], [-t(3)])
+@case([t(3)], [-t(3)], [t(5)], [-t(6)], [-t(9)])
 def returns_different_ranks(x: Tensor):
     if bool(x.sum() > 0):
         return x
@@ -316,3 +316,21 @@ def loop_with_flag(x: Tensor, n: int):
             done = True
         x = x + i
     return x, done, i
+
+
+@case([t(3)], [-t(3)], [t(5)], [-t(6)])
+def nothing_or_something(x: Tensor):
+    if bool(x.sum() > 0):
+        return None
+    if bool(x.sum() < -100):
+        raise ValueError("too little")
+    return x, x.size(0)
+
+
+@case([t(3), 1], [-t(3), 2], [t(3), 7])
+def writes_and_ends_differently(x: Tensor, n: int) -> Optional[Tensor]:
+    x += 1
+    if bool(x.sum() > n):
+        x *= 2
+        return x.sum()
+    return None

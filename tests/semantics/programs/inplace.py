@@ -238,6 +238,15 @@ def same_argument_twice(x: Tensor, y: Tensor):
     return x + y
 
 
+OVERLAPPING = t(6)
+
+
+@case(call(OVERLAPPING[1:], OVERLAPPING[:-1]), dynamic="the arguments overlap, and one is written")
+def overlapping_arguments(x: Tensor, y: Tensor):
+    x += 1
+    return x + y
+
+
 @case([t(3, 4)])
 def transpose_in_place(x: Tensor):
     y = x.clone()
@@ -268,3 +277,55 @@ def tuple_of_views(x: Tensor) -> Tuple[Tensor, Tensor]:
     a += 1
     b.copy_(a)
     return y, a
+
+
+@case([t(3, 4)], [t(2, 4)])
+def reshape_of_transposed_is_a_copy(x: Tensor):
+    y = x * 1
+    z = y.t().reshape(-1)
+    z += 100
+    w = y.reshape(-1)
+    w += 1
+    return y, z, w
+
+
+@case([t(3, 4)], [t(2, 4)])
+def conversions_share_or_copy(x: Tensor):
+    y = x * 1
+    y.to(torch.float32).add_(1)
+    y.to(torch.float64).add_(100)
+    y.contiguous().add_(10)
+    y.t().contiguous().add_(1000)
+    return y
+
+
+@case([t(4, 6)], [t(4, 8)])
+def pieces_are_views(x: Tensor):
+    y = x * 1
+    for piece in y.split(2):
+        piece += 1
+    a, b = y.chunk(2, 1)
+    a -= b
+    return y
+
+
+@case([t(2, 3)], [t(4, 3)])
+def sizes_changed_in_place(x: Tensor):
+    y = x * 1
+    z = y[0]
+    y.unsqueeze_(1).add_(1)
+    y.squeeze_(1)
+    y.t_()
+    y.transpose_(0, 1)
+    y[0] = 7
+    return y, z
+
+
+@case([t(20)], [t(25)], dynamic="a tensor is written that a growing list holds")
+def list_elements_written_later(x: Tensor):
+    kept: List[Tensor] = []
+    y = x * 1
+    for i in range(x.size(0)):
+        kept.append(y)
+        y += 1
+    return torch.stack(kept).sum(0)

@@ -425,3 +425,48 @@ class TracedConv(nn.Module):
         y = F.interpolate(y, scale_factor=2.0, mode="nearest")
         y[:, 0] = 0
         return self.up(y).mean(dim=(2, 3))
+
+
+@case(call(method="total"), [t(2)], call(method="total"), [t(2)], call(method="total"))
+class BufferReadElsewhere(nn.Module):
+    """A method that was compiled before another one wrote the buffer sees what it wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(2))
+
+    @torch.jit.export
+    def total(self):
+        return self.seen * 10
+
+    def forward(self, x: Tensor):
+        self.seen += x
+        return self.seen.sum()
+
+
+@case([t(2), False], [t(2), True], [t(2), False], [t(2), True])
+class StateOfOnePath(nn.Module):
+    """State that the first call does not touch is still state."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def forward(self, x: Tensor, counts: bool):
+        if counts:
+            self.count += 1
+            return x * self.count
+        return x
+
+
+@case([t(4, 3)], [t(6, 3)], [t(9, 3)], tolerance=1e-4)
+class BatchNormOfImages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3, momentum=0.3)
+
+    def eval(self):
+        return self.train()
+
+    def forward(self, x: Tensor):
+        return self.norm(x), self.norm(x[:, :, None] * 2)

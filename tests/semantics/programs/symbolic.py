@@ -133,3 +133,15 @@ def expand_sizes(x: Tensor):
         x.unsqueeze(2).expand(b, n, 2, c).reshape(b, n * 2, c), x.new_zeros(b, c) + x[:, 0],
         x.mean(1).expand(2, b, c),
     )  # fmt: skip
+
+
+@case([t(4, 6)], [t(5, 7)], [t(6, 9)], compilations=2)
+def orders(x: Tensor):
+    a, i = x.sort(1, descending=True)
+    b, j = x.topk(3, 0)
+    return a, x.gather(1, i), b, x.gather(0, j), x.argsort(stable=True), torch.unique(x)
+
+
+@case([t(2, 3, 9, 8)], [t(2, 3, 7, 10)], [t(2, 3, 12, 5)], tolerance=1e-5)
+def ceiling_pools(x: Tensor):
+    return F.max_pool2d(x, 3, 2, 1, ceil_mode=True), F.avg_pool2d(x, 2, 2, ceil_mode=True), F.adaptive_avg_pool2d(x, [2, 3])
