@@ -41,7 +41,7 @@ NEIGHBOURS = 4
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows and columns of a block, steps of a slice, rows and columns of a thread (1, or a multiple of 4)."""
+    """Rows and columns of a block, steps of a slice, rows and columns of a thread (a power of two)."""
 
     rows: int
     columns: int
@@ -55,15 +55,18 @@ class Tile:
 
 
 LARGE, MIDDLE, SMALL = Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 4, 4), Tile(16, 64, 16, 1, 4)
+WIDE = Tile(64, 32, 16, 4, 2)
+"""For elements of 8 bytes, of which registers hold half as many."""
+
 ENOUGH_BLOCKS = 128
 """So many blocks keep a GPU busy: larger tiles only where there are as many of them."""
 
 
-def choose_tile(rows: int, columns: int, batches: int) -> Tile:
-    """The largest tile that fits and leaves work for all processors."""
-    for tile in (LARGE, MIDDLE):
+def choose_tile(rows: int, columns: int, batches: int, element_bytes: int) -> Tile:
+    """The largest tile that fits, also into registers, and leaves work for all processors."""
+    for tile in (LARGE, MIDDLE) if element_bytes <= 4 else (WIDE,):
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * batches
-        if rows >= tile.rows // 2 and columns >= tile.columns // 2 and (tile is MIDDLE or blocks >= ENOUGH_BLOCKS):
+        if rows >= tile.rows // 2 and columns >= tile.columns // 2 and (tile is not LARGE or blocks >= ENOUGH_BLOCKS):
             return tile
     return SMALL
 
@@ -127,7 +130,8 @@ class Writer:
         self.k = ONE
         for size in self.k_sizes:
             self.k = self.k * size
-        self.tile = choose_tile(self.m.known, self.n.known, self.batch.known)
+        widest = max(stored_bytes(v.type.element_type) for v in (*self.node.op._operands, *self.node.op.results))  # type: ignore[attr-defined]
+        self.tile = choose_tile(self.m.known, self.n.known, self.batch.known, widest)
         frame.threads = self.tile.threads
 
     def write(self) -> None:
@@ -213,7 +217,8 @@ class Writer:
     def _store(self, sums: Sequence[SSAValue]) -> None:
         """Epilogue and stores, row by row, a group of neighbouring columns at a time."""
         tile, emitter = self.tile, self.emitter
-        group = NEIGHBOURS if self.n.is_multiple(NEIGHBOURS) else 1
+        group = min(NEIGHBOURS, tile.thread_columns)
+        group = group if self.n.is_multiple(group) else 1
         for i in range(tile.thread_rows):
             row = self.rows_at * tile.rows + self.row(i)
             with ExitStack() as of_row:

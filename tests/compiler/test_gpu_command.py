@@ -49,6 +49,13 @@ def test_the_gpu_level_is_mlir(capsys: pytest.CaptureFixture[str]) -> None:
     assert '"gpu.func"' in emitted(capsys, "mlp", "gpu")
 
 
+def test_a_text_of_the_tile_level_goes_on_to_ptx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "tile.mlir"
+    text.write_text(emitted(capsys, "mlp", "tile"))
+    assert main(["opt", str(text), "--to=ptx"]) == 0
+    assert ".entry matmul_0(" in capsys.readouterr().out
+
+
 def test_a_target_that_is_none_is_a_wrong_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["compile", str(ARCHIVES / "mlp.pt"), "--emit=ptx", "--input", INPUTS["mlp"], "--target", "sm_1"])
     assert code == 2

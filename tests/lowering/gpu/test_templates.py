@@ -150,6 +150,15 @@ def test_tiles(
     checked(formed(g.returns(out)))(normal(m, k), normal(k, n), normal(n))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int32", "int64"])
+def test_products_of_all_types(graph: Any, formed: Any, checked: Any, dtype: str) -> None:
+    kind = getattr(dtypes, dtype)
+    g = graph(a=((70, 20), kind), b=((20, 130), kind))
+    run = checked(formed(g.returns(g.product(g["a"], g["b"], "mk,kn->mn"))))
+    run(*(RNG.integers(-3, 4, shape).astype(kind.numpy) for shape in ((70, 20), (20, 130))))
+    assert "matmul: " in decided(run)
+
+
 @pytest.mark.parametrize("dynamic", ["m", "n", "k", "b", "bmnk"])
 def test_products_of_sizes_only_known_at_run_time(graph: Any, formed: Any, checked: Any, dynamic: str) -> None:
     sizes = {"b": 3, "m": 37, "n": 12, "k": 20}

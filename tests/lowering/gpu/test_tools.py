@@ -67,6 +67,15 @@ def test_tiles_stay_in_registers(
     assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a").log == ""
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64"])
+def test_products_of_other_types_stay_in_registers(graph: Any, formed: Any, dtype: str) -> None:
+    kind = getattr(dtypes, dtype)
+    g = graph(a=((4096, 4096), kind), b=((4096, 4096), kind))
+    kernels = kernels_of(formed(g.returns(g.product(g["a"], g["b"], "mk,kn->mn"))), device())
+    assembled(kernels)
+    assert nvidia_tools.nvrtc(kernels.cuda(), "sm_90a").log == ""
+
+
 @pytest.mark.parametrize("columns", [32, 1024, 8192, 16384, 50000, "n"])
 def test_rows_stay_in_registers(graph: Any, formed: Any, columns: Any) -> None:
     g = graph(x=(256, columns), scale=(columns,), shift=(columns,))
