@@ -9,7 +9,7 @@ another that is written.
 
 What a tensor holds at a point is written by the evaluator that CPU kernels use (stepwell.lowering.tile_to_loops);
 here is what differs: how a thread accesses memory (`evaluate`), who computes which point (`pointwise`, `rows`,
-`matmul`), and how threads add up (`groups`). `frame` is a function while it is written, `geometry` how it is
+`matmul` with `tiles` and `staging`), and how threads add up (`groups`). `frame` is a function while it is written, `geometry` how it is
 launched.
 """
 

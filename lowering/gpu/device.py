@@ -31,8 +31,8 @@ class Device:
         return int(self.name.removeprefix("sm_").rstrip("af"))
 
     def target(self) -> Target:
-        """As the target of code for one of its threads: there are no vectors."""
-        return Target(TRIPLE, self.name, f"+ptx{self.ptx}", 1024, 32)
+        """As the target of the levels above, whose vectors are its warps."""
+        return Target(TRIPLE, self.name, f"+ptx{self.ptx}", 32 * self.warp, 32)
 
 
 DEFAULT = "sm_90a"

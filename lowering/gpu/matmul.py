@@ -16,59 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from math import prod
 
 from xdsl.dialects.builtin import TensorType
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import SSAValue
 
-from stepwell.lowering.gpu.evaluate import ACCESS_BYTES, stored_bytes
+from stepwell.lowering.gpu.evaluate import stored_bytes
 from stepwell.lowering.gpu.frame import Frame
-from stepwell.lowering.gpu.pointwise import unflatten
+from stepwell.lowering.gpu.staging import Stage
+from stepwell.lowering.gpu.tiles import NEIGHBOURS, Side, choose_tile, spread
 from stepwell.lowering.linalg.structure import reduction
-from stepwell.lowering.tile_to_loops.accesses import Walk, symbolic
 from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.matmul import Product, recognise
-from stepwell.lowering.tile_to_loops.polynomial import ONE, ZERO, Atom, Poly
+from stepwell.lowering.tile_to_loops.polynomial import ONE, ZERO, Poly
 from stepwell.lowering.tile_to_loops.reduce import neutral
-
-ASSUMED = 512
-"""What a size counts as that is only known at run time."""
-
-NEIGHBOURS = 4
-"""Columns, or rows, of a thread that lie side by side."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Rows and columns of a block, steps of a slice, rows and columns of a thread (a power of two)."""
-
-    rows: int
-    columns: int
-    depth: int
-    thread_rows: int
-    thread_columns: int
-
-    @property
-    def threads(self) -> int:
-        return self.rows // self.thread_rows * (self.columns // self.thread_columns)
-
-
-LARGE, MIDDLE, SMALL = Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 4, 4), Tile(16, 64, 16, 1, 4)
-WIDE = Tile(64, 32, 16, 4, 2)
-"""For elements of 8 bytes, of which registers hold half as many."""
-
-ENOUGH_BLOCKS = 128
-"""So many blocks keep a GPU busy: larger tiles only where there are as many of them."""
-
-
-def choose_tile(rows: int, columns: int, batches: int, element_bytes: int) -> Tile:
-    """The largest tile that fits, also into registers, and leaves work for all processors."""
-    for tile in (LARGE, MIDDLE) if element_bytes <= 4 else (WIDE,):
-        blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * batches
-        if rows >= tile.rows // 2 and columns >= tile.columns // 2 and (tile is not LARGE or blocks >= ENOUGH_BLOCKS):
-            return tile
-    return SMALL
 
 
 def matmul(frame: Frame) -> bool:
@@ -78,40 +38,6 @@ def matmul(frame: Frame) -> bool:
         return False
     Writer(frame, product).write()
     return True
-
-
-class Side:
-    """The rows (A's), columns (B's) or batches: axes of the result, and the loops of the contraction over them."""
-
-    def __init__(self, product: Product, axes: Sequence[int]) -> None:
-        self.axes = [axis for axis in axes if product.space.sizes[axis].constant != 1]
-        self.sizes = [product.space.sizes[axis] for axis in self.axes]
-        self.total = ONE
-        for size in self.sizes:
-            self.total = self.total * size
-
-    @property
-    def known(self) -> int:
-        """The number of rows, for decisions."""
-        return prod(size.constant if size.constant is not None else ASSUMED for size in self.sizes)
-
-    def places(self, frame: Frame, position: Poly) -> dict[int, Poly]:
-        """The index along each axis."""
-        return dict(zip(self.axes, unflatten(frame, position, self.sizes), strict=True))
-
-    def vectors(self, frame: Frame, unit: Poly, width: int) -> list[dict[int, Poly]]:
-        """The same for `width` neighbours; the innermost size is a multiple of them."""
-        if width == 1:
-            return [self.places(frame, unit)]
-        sizes = [*self.sizes[:-1], frame.emitter.quotient(self.sizes[-1], width)]
-        index = unflatten(frame, unit, sizes)
-        return [
-            dict(zip(self.axes, [*index[:-1], index[-1] * width + step], strict=True)) for step in range(width)
-        ]
-
-    def is_multiple(self, width: int) -> bool:
-        """Whether neighbours, so many at a time, never cross the end of the innermost axis."""
-        return bool(self.sizes) and self.sizes[-1].constant is not None and self.sizes[-1].constant % width == 0
 
 
 class Writer:
@@ -130,7 +56,8 @@ class Writer:
         self.k = ONE
         for size in self.k_sizes:
             self.k = self.k * size
-        widest = max(stored_bytes(v.type.element_type) for v in (*self.node.op._operands, *self.node.op.results))  # type: ignore[attr-defined]
+        kinds = [value.type for value in (*self.node.op._operands, *self.node.op.results)]
+        widest = max(stored_bytes(kind.element_type) for kind in kinds if isinstance(kind, TensorType))
         self.tile = choose_tile(self.m.known, self.n.known, self.batch.known, widest)
         frame.threads = self.tile.threads
 
@@ -276,129 +203,3 @@ class Writer:
         for dim, axis in self.product.axis_of.items():
             point[dim] = index.get(axis, ZERO)
         return point
-
-
-def spread(first: Poly, number: int, threads: int, each: int) -> Poly:
-    """The place of a thread's row or column: groups of neighbours, one group of every thread after the other, so
-    that the threads of a warp read all banks of shared memory at once."""
-    near = min(each, NEIGHBOURS)
-    group, step = divmod(number, near)
-    return first * near + (group * threads * near + step)
-
-
-class Stage:
-    """A slice of an operand in shared memory: [depth][rows or columns of the tile, and some padding]."""
-
-    def __init__(self, writer: Writer, operand: int, side: Side, tile_at: Poly, extent: int) -> None:
-        self.writer, self.operand, self.side, self.tile_at, self.extent = writer, operand, side, tile_at, extent
-        self.frame, self.evaluator, self.emitter = writer.frame, writer.evaluator, writer.emitter
-        self.node, self.depth = writer.node, writer.tile.depth
-        self.along_k = self._is_contiguous_along_k()
-        self.stride = extent + (NEIGHBOURS if self.along_k else 0)
-        self.element = self._element()
-        self.width = self._width()
-        self.memory = self.frame.shared(self.element, self.depth * self.stride)
-
-    def _element(self) -> Attribute:
-        kind = self.node.op._operands[self.operand].type
-        assert isinstance(kind, TensorType)
-        found: Attribute = kind.element_type
-        return found
-
-    def _is_contiguous_along_k(self) -> bool:
-        """Whether neighbours along the contraction, and not along the other side, are neighbours in memory."""
-        product = self.writer.product
-        walk, point = Walk(self.evaluator), product.walk.points[self.node.op]
-        map_ = self.node.maps[self.operand]
-        walk.value(self.node.op._operands[self.operand], [symbolic(e, point) for e in map_.results])
-        k = product.walk.reduced[self.node.op][-1]
-        return any(a.place.coefficient(k).constant == 1 for a in walk.result.found) and not any(
-            self._steps_by_one(a.place, product.atoms) for a in walk.result.found
-        )
-
-    def _steps_by_one(self, place: Poly, atoms: Sequence[Atom]) -> bool:
-        return bool(self.side.axes) and place.coefficient(atoms[self.side.axes[-1]]).constant == 1
-
-    def _width(self) -> int:
-        """Neighbours that a thread copies at once."""
-        width = min(ACCESS_BYTES // stored_bytes(self.element), NEIGHBOURS)
-        if self.along_k:
-            inner = self.writer.k_sizes[-1].constant
-            fits = inner is not None and inner % width == 0 and self.depth % width == 0
-        else:
-            fits = self.side.is_multiple(width)
-        each = self.depth * self.extent // self.frame.threads
-        while each % width:
-            width //= 2
-        return max(width, 1) if fits else 1
-
-    # ------ copying
-
-    def _pieces(self) -> list[tuple[Poly, Poly]]:
-        """What this thread copies: (unit of the side, unit of the contraction); neighbours are along one of them."""
-        emitter, thread, width = self.emitter, self.frame.thread(), self.width
-        inner = (self.depth if self.along_k else self.extent) // width
-        found = []
-        for step in range(self.depth * self.extent // width // self.frame.threads):
-            place = thread + step * self.frame.threads
-            low, high = emitter.remainder(place, inner), emitter.quotient(place, inner)
-            found.append((high, low) if self.along_k else (low, high))
-        return found
-
-    def read(self, number: Poly) -> list[list[SSAValue]]:
-        """The elements that this thread copies of slice `number`."""
-        return [self._read_piece(number, *piece) for piece in self._pieces()]
-
-    def _read_piece(self, number: Poly, side_unit: Poly, k_unit: Poly) -> list[SSAValue]:
-        frame, emitter, writer, width = self.frame, self.emitter, self.writer, self.width
-        side_width, k_width = (1, width) if self.along_k else (width, 1)
-        side_unit = self.tile_at * (self.extent // side_width) + side_unit
-        side_unit, _ = self._inside(side_unit, self.side.total, side_width, self.extent)
-        k_unit = number * (self.depth // k_width) + k_unit
-        k_unit, inside = self._inside(k_unit, writer.k, k_width, self.depth)
-        sides = self.side.vectors(frame, side_unit, side_width)
-        steps = self._contraction(k_unit, k_width)
-        points = []
-        for index in sides:
-            for step in steps:
-                point = writer.loops({**writer.batches, **index})
-                for dim, place in zip(writer.product.dims.k, step, strict=True):
-                    point[dim] = place
-                points.append(point)
-        map_ = self.node.maps[self.operand]
-        indices = [tuple(self.evaluator.affine(e, point) for e in map_.results) for point in points]
-        values = self.evaluator.evaluate(self.node.op._operands[self.operand], indices)
-        if inside is None:
-            return values
-        zero = emitter.number(0, self.element)
-        return [frame.choose(inside, value, zero) for value in values]
-
-    def _inside(self, unit: Poly, total: Poly, width: int, extent: int) -> tuple[Poly, SSAValue | None]:
-        """(the unit, or the last one where it is beyond, and the condition that it is not)."""
-        if total.constant is not None and total.constant % extent == 0:
-            return unit, None
-        units = self.emitter.quotient(total, width) if width > 1 else total
-        return self.emitter.minimum(unit, units - 1), self.frame.below(unit, units)
-
-    def _contraction(self, unit: Poly, width: int) -> list[list[Poly]]:
-        """The loops of the contraction at some neighbouring steps."""
-        sizes = list(self.writer.k_sizes)
-        if width == 1:
-            return [unflatten(self.frame, unit, sizes)]
-        sizes[-1] = self.emitter.quotient(sizes[-1], width)
-        index = unflatten(self.frame, unit, sizes)
-        return [[*index[:-1], index[-1] * width + step] for step in range(width)]
-
-    def keep(self, values: Sequence[Sequence[SSAValue]]) -> None:
-        """Write what `read` gave to shared memory."""
-        width = self.width
-        for (side_unit, k_unit), piece in zip(self._pieces(), values, strict=True):
-            if self.along_k:
-                places = [(k_unit * width + step) * self.stride + side_unit for step in range(width)]
-            else:
-                places = [k_unit * self.stride + side_unit * width + step for step in range(width)]
-            self.evaluator.store_all(piece, self.memory, places)
-
-    def fetch(self, k: Poly, places: Sequence[Poly]) -> list[SSAValue]:
-        """Elements of step k of the slice."""
-        return self.evaluator.load_all(self.memory, [k * self.stride + place for place in places], written=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import prod
 
-from xdsl.dialects.builtin import i1
+from xdsl.dialects.builtin import TensorType, i1
 from xdsl.ir import Operation, SSAValue
 
 from stepwell.dialects.upstream import core
@@ -33,6 +34,9 @@ THREADS = 128
 PER_THREAD = 4
 """Elements of a row for which one more thread pays."""
 
+MANY_ROWS = 128
+"""So many rows keep a GPU busy with a warp each."""
+
 WARP_ROW = 1024
 """Rows longer than this have a block each."""
 
@@ -49,13 +53,15 @@ class RowSpace:
         wide = [axis for axis, size in enumerate(space.sizes) if size.constant != 1]
         self.outer = [axis for axis in wide if axis in rows]
         self.inner = [axis for axis in wide if axis not in rows]
-        self.contiguous = all(
-            access.written or access.place.coefficient(atoms[self.inner[-1]]).constant in (0, 1)
-            for access in found.found
-        ) if self.inner else True  # fmt: skip
+        read = [access.place for access in found.found if not access.written]
+        self.contiguous = not self.inner or all(
+            place.coefficient(atoms[self.inner[-1]]).constant in (0, 1) for place in read
+        )
+        """Whether neighbouring elements of a row are neighbours, or one element, wherever they are read."""
 
     @property
     def row_sizes(self) -> list[Poly]:
+        """The sizes of the axes that number the rows."""
         return [self.space.sizes[axis] for axis in self.outer]
 
 
@@ -77,7 +83,7 @@ def rows(frame: Frame) -> bool:
     if not all(is_along_row(frame.evaluator, node) for node in nodes.values()):
         return False
     lengths = [row_length(frame.evaluator, node) for node in nodes.values()]
-    threads = group_size(lengths)
+    threads = group_size(lengths, first, frame.device.block)
     if threads == 1:
         return False
     Rows(frame, spaces, lengths, threads).write()
@@ -98,13 +104,16 @@ def row_length(evaluator: Evaluator, node: Node) -> int | None:
     return total.constant
 
 
-def group_size(lengths: Sequence[int | None]) -> int:
-    """How many threads have a row: a power of two."""
-    if None in lengths:
-        return 32
-    longest = max(length for length in lengths if length is not None)
+def group_size(lengths: Sequence[int | None], row_sizes: Sequence[Poly], most: int) -> int:
+    """How many threads have a row: a power of two. Where it is not known how long rows are, few rows are taken to
+    be long ones."""
+    known = [length for length in lengths if length is not None]
+    if len(known) < len(lengths):
+        count = prod(size.constant if size.constant is not None else MANY_ROWS for size in row_sizes)
+        return 32 if count >= MANY_ROWS else 256
+    longest = max(known)
     wanted = 1 << max(0, -(-longest // PER_THREAD) - 1).bit_length() if longest else 1
-    return min(wanted, 32) if longest <= WARP_ROW else min(1024, max(128, wanted // 2))
+    return min(wanted, 32) if longest <= WARP_ROW else min(most, max(128, wanted // 2))
 
 
 class Rows:
@@ -121,12 +130,13 @@ class Rows:
     def _width(self, lengths: Sequence[int | None]) -> int:
         """Neighbours that a thread takes at once: as many as rows are multiples of and as keep all threads busy."""
         tensors = [*self.frame.graph.block.args, *self.frame.graph.roots]
-        bytes_ = [stored_bytes(t.type.element_type) for t in tensors if hasattr(t.type, "element_type")]
-        width = ACCESS_BYTES // max(bytes_, default=ACCESS_BYTES)
-        contiguous = all(space.contiguous for space in self.spaces)
-        return width if contiguous and all(
+        kinds = [tensor.type for tensor in tensors]
+        widest = max(stored_bytes(kind.element_type) for kind in kinds if isinstance(kind, TensorType))
+        width = ACCESS_BYTES // widest
+        fits = all(
             length is not None and length % width == 0 and length >= width * self.threads for length in lengths
-        ) else 1  # fmt: skip
+        )
+        return width if fits and all(space.contiguous for space in self.spaces) else 1
 
     def write(self) -> None:
         """All rows."""

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from stepwell.compiler.interpreter import InterpreterError, ptx
-from stepwell.lowering.gpu import matmul
-
-RNG = np.random.default_rng(9)
+from stepwell.lowering.gpu import matmul, tiles
 
 
 def normal(*sizes: int) -> Any:
-    return RNG.standard_normal(sizes).astype(np.float32)
+    return np.random.default_rng(9).standard_normal(sizes).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", ["mlp", "encoder", "lstm"])
@@ -32,7 +30,7 @@ def test_softmax(graph: Any, formed: Any, through_ptx: Any, sizes: tuple[int, ..
     through_ptx(formed(g.returns(g.softmax(g["x"]))))(normal(*sizes))
 
 
-@pytest.mark.parametrize("tile", [matmul.LARGE, matmul.MIDDLE, matmul.SMALL], ids=["large", "middle", "small"])
+@pytest.mark.parametrize("tile", [tiles.LARGE, tiles.MIDDLE, tiles.SMALL, tiles.WIDE], ids=["large", "middle", "small", "wide"])
 def test_tiles(graph: Any, formed: Any, through_ptx: Any, monkeypatch: pytest.MonkeyPatch, tile: Any) -> None:
     monkeypatch.setattr(matmul, "choose_tile", lambda *_: tile)
     g = graph(a=(130, 24), b=(140, 24))

@@ -13,7 +13,7 @@ from stepwell.compiler.backends import nvidia_tools
 from stepwell.compiler.backends.gpu import Kernels, kernels_of
 from stepwell.compiler.backends.nvidia_tools import ToolError
 from stepwell.dialects import dtypes
-from stepwell.lowering.gpu import device, matmul
+from stepwell.lowering.gpu import device, matmul, tiles
 
 pytestmark = pytest.mark.tools
 
@@ -54,7 +54,7 @@ def test_nvcc_has_no_warnings(name: str, archive: Any) -> None:
     assert nvidia_tools.nvcc(kernels.cuda(), "sm_90a").strip() == ""
 
 
-@pytest.mark.parametrize("tile", [matmul.LARGE, matmul.MIDDLE, matmul.SMALL], ids=["large", "middle", "small"])
+@pytest.mark.parametrize("tile", [tiles.LARGE, tiles.MIDDLE, tiles.SMALL, tiles.WIDE], ids=["large", "middle", "small", "wide"])
 @pytest.mark.parametrize("sizes", [(4096, 4096, 4096), (130, 141, 37), ("m", "n", "k")])
 def test_tiles_stay_in_registers(
     graph: Any, formed: Any, monkeypatch: pytest.MonkeyPatch, tile: Any, sizes: tuple[Any, Any, Any]
@@ -140,7 +140,7 @@ def test_softmax_in_cuda(graph: Any, formed: Any, through_ptx: Any, sizes: tuple
     run(np.random.default_rng(0).standard_normal(sizes).astype(np.float32))
 
 
-@pytest.mark.parametrize("tile", [matmul.LARGE, matmul.SMALL], ids=["large", "small"])
+@pytest.mark.parametrize("tile", [tiles.LARGE, tiles.SMALL], ids=["large", "small"])
 def test_sizes_at_run_time_in_cuda(
     graph: Any, formed: Any, through_ptx: Any, monkeypatch: pytest.MonkeyPatch, tile: Any
 ) -> None:
