@@ -131,7 +131,7 @@ class _Machine:
         if text[:2] in ("0f", "0d"):
             bits = np.array(int(text[2:], 16), "uint32" if text[1] == "f" else "uint64")
             return bits.view(dtype if dtype.itemsize == bits.itemsize else f"float{8 * bits.itemsize}")
-        number = int(text, 0)
+        number = int(text.rstrip("U"), 0)
         if dtype.kind in "iu":
             return np.array(number & ((1 << (8 * dtype.itemsize)) - 1), f"uint{8 * dtype.itemsize}").view(dtype)
         return number

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stepwell.compiler.interpreter import InterpreterError, ptx
+from stepwell.dialects import dtypes
 from stepwell.lowering.gpu import matmul, tiles
 
 
@@ -44,6 +45,48 @@ def test_sizes_only_known_at_run_time(graph: Any, formed: Any, through_ptx: Any)
     run = through_ptx(formed(g.returns(out, g.softmax(g["x"]))))
     run(normal(5, 37), normal(37))
     run(normal(0, 37), normal(37))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "bool_"])
+def test_types(graph: Any, formed: Any, through_ptx: Any, dtype: str) -> None:
+    kind = getattr(dtypes, dtype)
+    g = graph(x=((5, 48), kind), y=((5, 48), kind))
+    largest = g.builder.elementwise(lambda a, b: a.maximum(b), g["x"], g["y"], dtype=kind)
+    of_rows = g.builder.reduce(lambda a, e: a.maximum(e), 0, g["x"], [1])
+    run = through_ptx(formed(g.returns(largest, of_rows)))
+    run(*np.random.default_rng(0).integers(0 if dtype == "bool_" else -9, 2, (2, 5, 48)).astype(kind.numpy))
+
+
+SCALARS = """
+tile.kernel @k(%x: tensor<?xf32>, %yes: i1, %d: f64, %n: i64, %at: index) -> tensor<?xf32>
+    attributes {schedule = {template = "map"}} {
+  %c0 = arith.constant 0 : index
+  %size = tensor.dim %x, %c0 : tensor<?xf32>
+  %e = tensor.empty(%size) : tensor<?xf32>
+  %r = linalg.generic {indexing_maps = [affine_map<(d0) -> (d0)>, affine_map<(d0) -> (d0)>],
+      iterator_types = ["parallel"]} ins(%x : tensor<?xf32>) outs(%e : tensor<?xf32>) {
+  ^bb0(%a: f32, %b: f32):
+    %f = arith.truncf %d : f64 to f32
+    %i = arith.sitofp %n : i64 to f32
+    %first = tensor.extract %x[%at] : tensor<?xf32>
+    %s = arith.addf %f, %i : f32
+    %t = arith.select %yes, %s, %first : f32
+    %u = arith.mulf %a, %t : f32
+    linalg.yield %u : f32
+  } -> tensor<?xf32>
+  tile.yield %r : tensor<?xf32>
+}
+func.func @f(%x: tensor<?xf32>, %yes: i1, %d: f64, %n: i64, %at: index) -> tensor<?xf32> attributes {host.entry} {
+  %r = tile.launch @k(%x, %yes, %d, %n, %at) : (tensor<?xf32>, i1, f64, i64, index) -> tensor<?xf32>
+  func.return %r : tensor<?xf32>
+}
+"""
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_numbers_are_passed_by_value(parse: Any, through_ptx: Any, yes: bool) -> None:
+    (result,) = through_ptx(parse(SCALARS))(normal(13), yes, 2.5, -4, 7)
+    np.testing.assert_allclose(result, normal(13) * (-1.5 if yes else normal(13)[7]), rtol=1e-6)
 
 
 FUNCTIONS = ("exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "rsqrt", "sqrt", "floor", "atan",
