@@ -1,6 +1,7 @@
 """Runs PTX on numpy: the text that goes to the GPU's assembler, all threads of all blocks side by side.
 
     launch(entries["softmax"], blocks, arguments)     arrays are tensors in global memory, numbers parameters
+    shadow(machine, functions, check, launcher(text)) all launches of a program, compared
 
 Threads that stand at the same instruction take it together; those that are behind go first, so that threads meet
 again where they can. Accesses are checked as in `gpu`: within a tensor, aligned, and races in shared memory.
@@ -9,17 +10,20 @@ again where they can. Accesses are checked as in `gpu`: within a tensor, aligned
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from xdsl.dialects import gpu
+from xdsl.dialects.builtin import IndexType, MemRefType
 
-from stepwell.compiler.interpreter.gpu import WARP, Shared
+from stepwell.compiler.interpreter.gpu import WARP, Run, Shared
 from stepwell.compiler.interpreter.ptx_operations import FUNCTIONS, ODD_OPERANDS, TYPES, convert
 from stepwell.compiler.interpreter.ptx_text import Entry, Instruction, parse
 from stepwell.compiler.interpreter.rules import Fault, InterpreterError
-from stepwell.compiler.interpreter.values import Array
+from stepwell.compiler.interpreter.values import Array, scalar_of
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.lowering.gpu import geometry
 
 ADDRESS = re.compile(r"\[\s*([%\w$.]+?)(?:\+(-?\d+))?\s*\]")
 
@@ -34,6 +38,26 @@ def launch(entry: Entry, blocks: int, arguments: Sequence[Any]) -> None:
             machine = _Machine(entry, blocks, arguments)
             machine.run()
             machine.finish()
+
+
+def launcher(text: str) -> Run:
+    """What launches the kernels of the gpu level by their PTX, for `gpu.shadow`."""
+    entries = parse(text)
+
+    def run(function: gpu.FuncOp, inputs: Sequence[Any], results: Sequence[Array]) -> None:
+        entry = entries[function.sym_name.data]
+        if entry.threads != geometry.threads_of(function):
+            raise ValueError(f"{entry.name} has blocks of {entry.threads} threads in PTX")
+        given: list[Any] = []
+        for value, kind in zip(inputs, function.function_type.inputs, strict=False):
+            if isinstance(kind, MemRefType):
+                given.append(np.ascontiguousarray(value))
+            else:
+                given.append(np.int64(value) if isinstance(kind, IndexType) else scalar_of(kind, value))
+        sizes = [np.int64(size) for size in geometry.passed_sizes(function, inputs)]
+        launch(entry, geometry.grid_of(function, geometry.sizes_of(function, inputs)), [*given, *results, *sizes])
+
+    return run
 
 
 class _Machine:
@@ -159,44 +183,54 @@ class _Machine:
 
     # ------ memory
 
-    def bytes_at(self, space: str, address: Array, size: int, writes: bool) -> tuple[Any, Array]:
-        """(the memory, the places in it of the first byte of each access), checked.
+    def parts(self, address: Array, size: int, writes: bool) -> Iterator[tuple[Array, Array, Array]]:
+        """(a tensor's bytes, which accesses are in it, the places of all their bytes) for each tensor that some
+        accesses are in. Raises Fault where one is in none.
 
         LLVM may read up to the next multiple of 16 bytes, which no page ends before.
         """
-        if (address % size).any():
-            raise Fault(f"an access of {size} bytes that is not aligned")
-        if space == "shared":
-            return self.shared, address
+        outside = np.ones(len(address), np.bool_)
         for start, memory, length in self.tensors:
             last = start + (length if writes else len(memory))
-            if ((address >= start) & (address < last)).all():
-                if (address + size > last).any():
-                    break
-                return memory, address - start
-        raise Fault("an access that is in no tensor")
+            inside = np.flatnonzero((address >= start) & (address + size <= last))
+            if len(inside):
+                outside[inside] = False
+                yield memory, inside, (address[inside] - start)[:, None] + np.arange(size)
+        if outside.any():
+            raise Fault("an access that is in no tensor")
+
+    def shared_bytes(self, address: Array, size: int, lanes: Array) -> tuple[Array, Array]:
+        """(the places of all bytes of some accesses to shared memory, the thread of each)."""
+        each = np.repeat(lanes, size)
+        return self.shared.places(self, (address[:, None] + np.arange(size)).reshape(-1), each), each
 
     def load_bytes(self, space: str, address: Array, size: int, lanes: Array) -> Array:
         """[lanes, size] bytes."""
-        memory, places = self.bytes_at(space, address, size, False)
-        steps = np.arange(size)
-        if isinstance(memory, Shared):
-            flat, each = (places[:, None] + steps).reshape(-1), np.repeat(lanes, size)
-            found: Array = memory.read(self, memory.places(self, flat, each), each)
-            return found.reshape(-1, size)
-        whole: Array = memory[places[:, None] + steps]
-        return whole
+        check_alignment(address, size)
+        if space == "shared":
+            places, each = self.shared_bytes(address, size, lanes)
+            return self.shared.read(self, places, each).reshape(-1, size)
+        found = np.zeros((len(address), size), np.uint8)
+        for memory, inside, places in self.parts(address, size, False):
+            found[inside] = memory[places]
+        return found
 
     def store_bytes(self, space: str, address: Array, data: Array, lanes: Array) -> None:
         """The same for writing."""
         size = data.shape[1]
-        memory, places = self.bytes_at(space, address, size, True)
-        flat = (places[:, None] + np.arange(size)).reshape(-1)
-        if isinstance(memory, Shared):
-            each = np.repeat(lanes, size)
-            memory.write(self, memory.places(self, flat, each), each, data.reshape(-1))
-        else:
-            memory[flat] = data.reshape(-1)
+        check_alignment(address, size)
+        if space == "shared":
+            places, each = self.shared_bytes(address, size, lanes)
+            self.shared.write(self, places, each, data.reshape(-1))
+            return
+        for memory, inside, places in self.parts(address, size, True):
+            memory[places] = data[inside]
+
+
+def check_alignment(address: Array, size: int) -> None:
+    """Raises Fault where an access does not start at a multiple of its size."""
+    if (address % size).any():
+        raise Fault(f"an access of {size} bytes that is not aligned")
 
 
 WIDTHS: Mapping[str, np.dtype[Any]] = {
@@ -294,4 +328,4 @@ CONTROL: Mapping[str, Callable[[_Machine, Instruction, Array], None]] = {
     "mov": _move, "ld": _load, "st": _store, "shfl": _shuffle,
 }  # fmt: skip
 
-__all__ = ["Entry", "launch", "parse"]
+__all__ = ["Entry", "launch", "launcher", "parse"]

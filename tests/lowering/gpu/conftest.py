@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from xdsl.dialects import func
-from xdsl.dialects.builtin import IndexType, ModuleOp
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 
 import stepwell
 from stepwell.compiler.backends.gpu import Kernels, kernels_of
 from stepwell.compiler.interpreter import Machine, gpu, ptx
 from stepwell.dialects import context
-from stepwell.lowering.gpu import device, geometry
+from stepwell.lowering.gpu import device
 from stepwell.lowering.linalg import passes
 from stepwell.lowering.linalg_to_tile import FormKernels
 
@@ -104,32 +104,12 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return lambda name: Archive(ARCHIVES / f"{name}.pt", recorded(name, 2))
 
 
-def runner(kernels: Kernels, text: str) -> Callable[..., None]:
-    """Launches kernels by their PTX."""
-    entries = ptx.parse(text)
-    assert set(entries) == {f.sym_name.data for f in kernels.functions}
-
-    def run(function: Any, inputs: Sequence[Any], results: Sequence[Any]) -> None:
-        entry = entries[function.sym_name.data]
-        assert entry.threads == geometry.threads_of(function)
-        sizes = [np.int64(size) for size in geometry.passed_sizes(function, inputs)]
-        given = [
-            np.int64(value) if isinstance(kind, IndexType) else value
-            for value, kind in zip(inputs, function.function_type.inputs, strict=False)
-        ]
-        tensors = [np.ascontiguousarray(v) if isinstance(v, np.ndarray) and v.ndim else v for v in given]
-        blocks = geometry.grid_of(function, geometry.sizes_of(function, inputs))
-        ptx.launch(entry, blocks, [*tensors, *results, *sizes])
-
-    return run
-
-
 @pytest.fixture
 def through_ptx() -> Callable[..., Checked]:
     """A module whose launches are made in PTX: ours, or what `compiled` makes of the kernels."""
 
     def make(module: ModuleOp, resources: Any = None, compiled: Callable[[Kernels], str] = Kernels.ptx) -> Checked:
         kernels = kernels_of(module, device())
-        return Checked(module, resources, run=runner(kernels, compiled(kernels)))
+        return Checked(module, resources, run=ptx.launcher(compiled(kernels)))
 
     return make
