@@ -51,14 +51,16 @@ class Network:
 
 @dataclass(frozen=True)
 class Case:
-    """What peers are given of a model. `feedback`: outputs of the ONNX graph that are inputs of the next call."""
+    """What peers are given of a model beside its archive."""
 
-    onnx: str | None = None
+    onnx: str
     eager: bool = False
     """Whether `module_of` makes the eager module."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Inputs that only the ONNX graph has, and the shape or value they start with."""
+    """How inputs of the ONNX graph differ from the archive's: {"before": n} puts n zeros in front of each row of an
+    input, {"zeros": shape} is an input that the archive has not, and what it starts with."""
     feedback: dict[str, str] = field(default_factory=dict)
+    """Outputs of the ONNX graph that are inputs of its next call."""
 
 
 # ------ networks

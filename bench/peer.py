@@ -39,6 +39,8 @@ def torch_eager(folder: Path, case: dict[str, Any], inputs: list[Argument], thre
     import torch
     from models import module_of
 
+    if not case["eager"]:
+        raise SystemExit("there is only an archive of this model, no Python module")
     torch.set_num_threads(threads)
     module = module_of(case["name"], case["tiny"])
     return _torch_call(module, inputs)
