@@ -67,14 +67,14 @@ def difference(got: Any, wanted: Any) -> float:
     return found if found == found else float("inf")
 
 
-def check(name: str, program: Program, arguments: Sequence[Any], driver: Driver, target: Device, repeat: int) -> list[Row]:
+def check(
+    name: str, program: Program, arguments: Sequence[Any], driver: Driver, target: Device, repeat: int
+) -> list[Row]:
     """All kernels of a program that is at the tile level, in one call of it."""
     kernels = kernels_of(program.module, target)
     for note in kernels.notes:
         print(f"{name}: {note}")
-    rows = {
-        f.sym_name.data: Row(name, f.sym_name.data, "; ".join(geometry.decisions_of(f))) for f in kernels.functions
-    }
+    rows = {f.sym_name.data: Row(name, f.sym_name.data, "; ".join(geometry.decisions_of(f))) for f in kernels.functions}
     loaded = OnDevice(kernels, driver)
     loaded.repeat = repeat
 

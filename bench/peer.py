@@ -3,7 +3,8 @@
     python bench/peer.py NAME FOLDER THREADS
 
 writes a line of JSON when it is ready (times of loading and of the first call in seconds, memory in MiB), and one
-for every line that it reads, {"seconds": s}: the times of its calls within about s seconds.
+for every line that it reads, {"seconds": s}: the times of its calls within about s seconds, and what a call took of
+the processor.
 """
 
 from __future__ import annotations
@@ -108,20 +109,20 @@ def _first_array(result: Any) -> np.ndarray[Any, Any]:
     return np.asarray(result)
 
 
-def _turn(call: Call, seconds: float) -> list[float]:
-    """The times of calls in seconds."""
+def _turn(call: Call, seconds: float) -> dict[str, Any]:
+    """The times of calls, and processor time per call, in seconds."""
     clock = time.perf_counter
     end = clock() + WARM_SECONDS
     call()
     while clock() < end:
         call()
     times: list[float] = []
-    end = clock() + seconds
+    before, end = time.process_time(), clock() + seconds
     while len(times) < 3 or clock() < end:
         started = clock()
         call()
         times.append(clock() - started)
-    return times
+    return {"times": times, "processor": (time.process_time() - before) / len(times)}
 
 
 def _say(channel: TextIO, message: dict[str, Any]) -> None:
@@ -145,7 +146,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     _say(channel, {"load": loaded - started, "first_call": called - loaded, "peak": peak})
     for line in sys.stdin:
-        _say(channel, {"times": _turn(call, json.loads(line)["seconds"])})
+        _say(channel, _turn(call, json.loads(line)["seconds"]))
 
 
 if __name__ == "__main__":

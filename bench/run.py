@@ -5,8 +5,8 @@
     python bench/run.py --quick                  tiny models and short turns: that it works, not how fast
 
 Every contender is a process of its own; they run in turn, never at once (see turns.py). Results are compared before
-times are. The ratio is Stepwell's time over that of the best peer: less is better. The second ratio compares the
-fastest calls that were seen; where it is far from the first, the machine was busy.
+times are. The ratio is Stepwell's time over that of the best peer: less is better. Two more ratios tell whether the
+machine was busy: that of the fastest calls that were seen, and, for one thread, that of processor time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TOLERANCE = 1e-3
 """Of the largest element: peers sum in other orders."""
 
 HEADER = (
-    "model", "threads", "stepwell ms", "torch ms", "torch.jit ms", "onnxruntime ms", "best peer", "ratio", "of fastest",
+    "model", "threads", "stepwell ms", "torch ms", "torch.jit ms", "onnxruntime ms", "best peer", "ratio", "of fastest", "of processor",
     "first call cold s", "warm s", "peak MiB cold", "warm",
 )  # fmt: skip
 
@@ -76,10 +76,12 @@ def row(name: str, threads: int, outcomes: dict[str, Outcome]) -> list[str]:
     """One line of the table."""
     ours, cold, best = outcomes[OURS], outcomes["cold"], best_peer(outcomes)
     times = [report.milliseconds(outcomes[p].time if p in outcomes and outcomes[p].rounds else None) for p in PEERS]
-    compared = ("-", "-", "-")
+    compared = ("-", "-", "-", "-")
     if best is not None:
         fastest = min(outcomes[peer].fastest for peer in PEERS if peer != OURS and peer in outcomes)
-        compared = (best, f"{ratio(ours, outcomes[best]):.2f}", f"{ours.fastest / fastest:.2f}")
+        # Threads that wait for others use the processor too: its time compares programs of one thread only.
+        worked = f"{ratio(ours.processor, outcomes[best].processor):.2f}" if threads == 1 else "-"
+        compared = (best, f"{ratio(ours.rounds, outcomes[best].rounds):.2f}", f"{ours.fastest / fastest:.2f}", worked)
     started = (f"{cold.first_call:.2f}", f"{ours.first_call:.3f}", f"{cold.peak:.0f}", f"{ours.peak:.0f}")
     return [name, str(threads), *times, *compared, *started]
 

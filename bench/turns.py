@@ -50,13 +50,13 @@ class Peer:
     ) -> None:
         self.close()
 
-    def turn(self, seconds: float) -> list[float]:
-        """The times of its calls within so many seconds."""
+    def turn(self, seconds: float) -> tuple[list[float], float]:
+        """The times of its calls within so many seconds, and the processor time of one."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
         self._process.stdin.flush()
-        times: list[float] = self._hear()["times"]
-        return times
+        heard = self._hear()
+        return heard["times"], heard["processor"]
 
     def close(self) -> None:
         """End the process."""
@@ -85,6 +85,7 @@ class Outcome:
     first_call: float = 0.0
     peak: float = 0.0
     rounds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     fastest: float = float("inf")
     calls: int = 0
     failure: str | None = None
@@ -100,14 +101,15 @@ def take_turns(peers: Sequence[Peer], rounds: int, seconds: float) -> dict[str, 
     outcomes = {peer.name: Outcome(**peer.ready) for peer in peers}
     for number in range(rounds):
         for peer in peers if number % 2 == 0 else reversed(peers):
-            times = peer.turn(seconds)
+            times, processor = peer.turn(seconds)
             outcome = outcomes[peer.name]
             outcome.rounds.append(median(times))
+            outcome.processor.append(processor)
             outcome.fastest = min(outcome.fastest, *times)
             outcome.calls += len(times)
     return outcomes
 
 
-def ratio(ours: Outcome, theirs: Outcome) -> float:
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """How many times as long ours takes: the median of the rounds' ratios."""
-    return median(a / b for a, b in zip(ours.rounds, theirs.rounds, strict=True))
+    return median(a / b for a, b in zip(ours, theirs, strict=True))
