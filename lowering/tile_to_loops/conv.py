@@ -94,6 +94,12 @@ def dense(
     fitting = max(1, (registers - wide - 1) // wide)
     tiling.tile[column] = frame.setting("ow", even_tile(space.sizes[column].constant, fitting))
     accumulators = wide * tiling.tile[column]
+    if len(found.image) == 2 and tiling.tile[column] == space.sizes[column].constant:
+        # A short row leaves registers free: with several rows in the tile, the filter is read less often.
+        row = axis_of[found.image[0]]
+        rows = max(1, min((registers - wide - 1) // accumulators, space.sizes[row].constant or 1))
+        tiling.tile[row] = rows
+        accumulators *= rows
     inner = found.in_channels[-1]
     steps = frame.evaluator.size(node.op, inner).constant or 1
     unroll = max(u for u in (1, 2, 4, 8, 16) if u == 1 or (steps % u == 0 and u * accumulators <= MULTIPLY_ADDS))

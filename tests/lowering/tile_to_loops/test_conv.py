@@ -67,7 +67,7 @@ def arrays(ci: int, co: int, h: int, w: int, kernel: int = 3, stride: int = 1, b
 @pytest.mark.parametrize("keys", ["", ", parallel = 1 : i64, ow = 3 : i64, cob = 2 : i64, ci_unroll = 3 : i64"])
 @pytest.mark.parametrize(
     "case",
-    [(8, 16, 5, 7), (3, 16, 4, 9, 3, 2), (16, 32, 6, 6, 1), (8, 8, 3, 3, 5, 2, 4)],
+    [(8, 16, 5, 7), (8, 8, 7, 2), (3, 16, 4, 9, 3, 2), (16, 32, 6, 6, 1), (8, 8, 3, 3, 5, 2, 4)],
 )
 def test_conv(check: Any, case: tuple[int, ...], keys: str) -> None:
     check(conv(*case, keys=keys, batch=2), arrays(*case, batch=2), 1e-4)
