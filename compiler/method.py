@@ -77,7 +77,7 @@ class Program(Protocol):
         self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]
     ) -> Compiled: ...
 
-    def note_changing(self, method: Method, places: Iterable[AttributePath]) -> None:
+    def note_changing(self, method: Method, places: Iterable[AttributePath]) -> bool:
         """Some method writes these in place: for the others they are no constants any more."""
 
 

@@ -75,14 +75,19 @@ class Session:
         for method in self._methods.values():
             method.forget()
 
-    def note_changing(self, method: Method, places: Iterable[AttributePath]) -> None:
-        """A method writes these attributes in place: what other methods have compiled with their values is dropped."""
+    def note_changing(self, method: Method, places: Iterable[AttributePath]) -> bool:
+        """A method writes these attributes in place: what other methods have compiled with their values is dropped.
+
+        True if that is news.
+        """
         found = {place_of(method.root, path) for path in places if method.root is not None}
-        if not found <= self.changing:
-            self.changing |= found
-            for other in self._methods.values():
-                if other is not method:
-                    other.forget()
+        if found <= self.changing:
+            return False
+        self.changing |= found
+        for other in self._methods.values():
+            if other is not method:
+                other.forget()
+        return True
 
     def raw(self, method: Method) -> RawProgram:
         """The raw program of a method and all that it calls."""
@@ -124,7 +129,14 @@ class Session:
             artifact = Artifact.from_bytes(stored)
             request = Request("", method.names, call, pattern, state)
             return link(artifact, find_arrays(artifact.metadata["sources"], method.owner, self.constants), request)
-        executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))
+        from stepwell.lowering.torch.specialize import CannotSpecialize
+
+        try:
+            executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))
+        except CannotSpecialize as reason:
+            # Not inside: what other methods have compiled is dropped under a lock that this thread holds.
+            self.note_changing(method, reason.places)
+            executable = self._interpreted(method, call, state, str(reason))
         method.statistics.compilations += 1
         return executable
 
@@ -149,13 +161,7 @@ class Session:
     def _compile(
         self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath], key: str | None
     ) -> Executable:
-        from stepwell.lowering.torch.specialize import CannotSpecialize
-
-        try:
-            specialized = self.specialized(method, call, pattern, state)
-        except CannotSpecialize as reason:
-            self.note_changing(method, reason.places)
-            return self._interpreted(method, call, state, str(reason))
+        specialized = self.specialized(method, call, pattern, state)
         resources = specialized.program.resources
         artifact = compile_specialized(specialized, self.target, self.cache)
         sources = sources_of({n: resources[n] for n in constant_names(artifact)}, method.owner, self.constants)
@@ -181,8 +187,13 @@ class Session:
     def _interpreted(self, method: Method, call: Call, state: Sequence[AttributePath], reason: str) -> Executable:
         """The raw interpreter on the live objects; results come back as one value."""
         from stepwell.compiler.interpreter.torch import RawMachine
+        from stepwell.compiler.writable import make_writable
+        from stepwell.lowering.torch.specialize.execute import writes_tensors
 
         raw = self.raw(method)
+        if method.owner is not None and writes_tensors(raw.module, True) and make_writable(self.root or method.owner):
+            self._raw.clear()
+            raw = self.raw(method)
         machine = RawMachine(raw.module, raw.resources, lambda name: ScriptObject(raw.classes[name]))
         symbol = raw.entries[method.function.node.name].symbol
         count = len(method.names)
@@ -191,7 +202,13 @@ class Session:
         def run(leaves: Sequence[Any]) -> Sequence[Any]:
             method.statistics.interpreted_calls += 1
             arguments = rebuild_arguments(call.key[:count], iter(leaves))
-            return [machine.call(symbol, [*([method.owner] if method.owner is not None else []), *arguments])]
+            machine.written.clear()
+            try:
+                return [machine.call(symbol, [*([method.owner] if method.owner is not None else []), *arguments])]
+            finally:
+                # Native variants, of this method too, may hold as constants what has been written.
+                if self.note_changing(method, written_places(method.owner, machine.written)):
+                    method.forget()
 
         return Executable(
             run=run,
@@ -201,6 +218,36 @@ class Session:
             used_state=frozenset(state),
             interpreted=reason,
         )
+
+
+def written_places(root: ScriptObject | None, written: Sequence[Any]) -> list[AttributePath]:
+    """The attributes that hold one of these arrays, lists and dicts, or a view of such an array."""
+    arrays = [value for value in written if isinstance(value, np.ndarray)]
+    containers = {id(value) for value in written if isinstance(value, (list, dict))}
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, np.ndarray):
+            return any(np.may_share_memory(value, array) for array in arrays)
+        if isinstance(value, (list, tuple)):
+            return id(value) in containers or any(map(holds, value))
+        return isinstance(value, dict) and (id(value) in containers or any(map(holds, value.values())))
+
+    found: list[AttributePath] = []
+    seen: set[int] = set()
+
+    def walk(owner: ScriptObject, path: AttributePath) -> None:
+        if id(owner) in seen:
+            return
+        seen.add(id(owner))
+        for name, value in owner.attributes.items():
+            if isinstance(value, ScriptObject):
+                walk(value, (*path, name))
+            elif holds(value):
+                found.append((*path, name))
+
+    if root is not None and (arrays or containers):
+        walk(root, ())
+    return found
 
 
 def _leaf_count(call: Call, arguments: int) -> int:

@@ -45,6 +45,8 @@ class RawMachine:
     ) -> None:
         self.resources = resources
         self.create = create
+        self.written: list[Any] = []
+        """Arrays, lists and dicts that ops have written in place; who asks for them clears the list before a call."""
         self.functions: dict[str, func.FuncOp] = {}
         self.methods: dict[str, dict[str, str]] = {}
         for op in module.body.block.ops:
@@ -78,7 +80,7 @@ class RawMachine:
                 raise UnsupportedError(f"the interpreter has no rule for {op.name}")
             values = [env[v] for v in op.operands]
             try:
-                results = run_declared(declaration, values)
+                results = run_declared(declaration, values, self.written)
             except RuntimeFault as fault:
                 raise _located(exception_class(f"builtins.{fault.exception}")(str(fault)), op) from None
             for value, result in zip(op.results, results if len(op.results) > 1 else [results], strict=False):
@@ -86,9 +88,13 @@ class RawMachine:
         return []
 
 
-def run_declared(declaration: Declaration, values: list[Any]) -> Any:
-    """One declared op on Python values; in-place ops write their first argument and give it back."""
+def run_declared(declaration: Declaration, values: list[Any], written: list[Any]) -> Any:
+    """One declared op on Python values; in-place ops write their first argument and give it back.
+
+    What is written is appended to `written`.
+    """
     formals = declaration.schema.arguments
+    written += [value for value, formal in zip(values, formals, strict=False) if formal.type.written]
     arguments = [convert(v, f.type) for v, f in zip(values, formals, strict=False)] + values[len(formals) :]
     writes = formals and formals[0].type.written
     if writes and isinstance(values[0], np.ndarray):
@@ -98,6 +104,7 @@ def run_declared(declaration: Declaration, values: list[Any]) -> Any:
         if declaration.updates is not None:
             for position, contents in declaration.updates(None, *arguments).items():
                 values[position][...] = contents
+                written.append(values[position])
     return _plain(result)
 
 

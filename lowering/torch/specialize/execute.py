@@ -68,7 +68,7 @@ class Executor:
     """Attributes read or written, by object number."""
 
     def __post_init__(self) -> None:
-        self.strict = self.strict or any(_writes_tensors(f) for f in self.functions.values())
+        self.strict = self.strict or any(map(writes_tensors, self.functions.values()))
         self.control = Control(self.run_block, self.strict)
 
     # ------ functions and blocks
@@ -178,12 +178,15 @@ def _missing(op: Operation, path: Path) -> list[Path]:
 _TERMINATORS = (func.ReturnOp, operations.IfYield, operations.LoopCondition)
 
 
-def _writes_tensors(function: func.FuncOp) -> bool:
-    """True if an op of the function writes a tensor in place."""
-    for op in function.walk():
+def writes_tensors(program: Operation, statistics: bool = False) -> bool:
+    """True if an op of a function or module writes a tensor in place; with `statistics`, or may while training."""
+    for op in program.walk():
         declaration = declaration_of(op)
-        if declaration is not None and any(
-            a.type.written and a.type.base == "Tensor" and not a.type.is_list for a in declaration.schema.arguments
+        if declaration is not None and (
+            (statistics and declaration.updates is not None)
+            or any(
+                a.type.written and a.type.base == "Tensor" and not a.type.is_list for a in declaration.schema.arguments
+            )
         ):
             return True
     return False

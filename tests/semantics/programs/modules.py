@@ -107,6 +107,31 @@ class KeepsList(nn.Module):
         return len(self.seen), self.seen[-1]
 
 
+@case(
+    call(method="seen"), [t(2)], call(method="seen"), [t(2)], call(method="seen"), [t(2)],
+    dynamic="a growing list of tuples",
+)  # fmt: skip
+class InterpretedMethodThatWrites(nn.Module):
+    """What other methods have compiled with the buffer's and the list's first contents is not used again."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(2))
+        self.names = ["a"]
+
+    @torch.jit.export
+    def seen(self):
+        return self.total * 2, len(self.names)
+
+    def forward(self, x: Tensor):
+        pairs: List[Tuple[int, float]] = []
+        for i in range(x.size(0)):
+            pairs.append((i, float(x[i])))
+        self.total += x
+        self.names.append("b")
+        return self.total, len(pairs)
+
+
 @case([t(2)], [t(2)], [t(2)], dynamic="a list of the module grows")
 class KeepsTensors(nn.Module):
     history: List[Tensor]
