@@ -37,7 +37,7 @@ def test_schemas_are_torchs():
     wrong = []
     for declaration in [*OPS, *inplace_variants()]:
         ours = declaration.schema
-        if ours.qualified_name in WITHOUT_SCHEMA:
+        if ours.qualified_name in WITHOUT_SCHEMA or ours.namespace == "stepwell":
             continue
         if ours.qualified_name not in known:
             wrong.append(f"{ours}: torch has no such overload")
