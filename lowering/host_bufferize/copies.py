@@ -2,8 +2,8 @@
 
     func.func private @copy_4x8xf32(%from: memref<4x8xf32>, %to: memref<4x8xf32>)
 
-Rows are copied by vectors where both sides have unit stride; the outermost loop is shared among the threads
-where there is much to copy, else thread 0 does it all and the others wait.
+Rows are copied by vectors where both sides have unit stride; the outermost loop (of those with more than one
+iteration) is shared among the threads where there is much to copy, else thread 0 does it all and the others wait.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class _CopyKernel:
         self.sizes = [self._size(axis, size) for axis, size in enumerate(target.get_shape())]
         self.from_, self.to = self._flattened(source, target)
         bytes_ = prod(target.get_shape()) * element_bytes(target.element_type)
+        extents = target.get_shape() if len(self.sizes) == target.get_num_dims() else [0]
+        self.outermost = next((axis for axis, size in enumerate(extents) if size != 1), 0)
         self.shared = bool(self.sizes) and (DYNAMIC_INDEX in target.get_shape() or bytes_ >= PARALLEL_BYTES)
         lanes = max(1, VECTOR_BYTES // element_bytes(target.element_type))
         self.lanes = lanes if all(_unit_stride(side.type) for side in (self.from_, self.to)) else 1
@@ -125,6 +127,8 @@ class _CopyKernel:
         """Loops over the dimensions from `axis` on."""
         if axis == len(self.sizes):
             self._move(indices, 1)
+        elif axis < self.outermost:
+            self._nest(axis + 1, [*indices, self._constant(0)])
         elif axis == len(self.sizes) - 1 and self.lanes > 1:
             lanes, size = self._constant(self.lanes), self.sizes[axis]
             rest = self._add(arith.RemUIOp(size, lanes))
@@ -133,7 +137,7 @@ class _CopyKernel:
             def tail() -> None:
                 self._loop(whole, size, 1, lambda i: self._move([*indices, i], 1))
 
-            if self.shared and axis == 0:
+            if self.shared and axis == self.outermost:
                 self._guard(tail)
             else:
                 tail()
@@ -142,14 +146,14 @@ class _CopyKernel:
             self._loop(self._constant(0), self.sizes[axis], 1, lambda i: self._nest(axis + 1, [*indices, i]), axis)
 
     def _loop(
-        self, start: SSAValue, stop: SSAValue, step: int, body: Callable[[SSAValue], None], axis: int = 1
+        self, start: SSAValue, stop: SSAValue, step: int, body: Callable[[SSAValue], None], axis: int = -1
     ) -> None:
         """A loop; shared among the threads where it is the outermost and there is much to do."""
         block = Block(arg_types=[INDEX])
         stride = self._constant(step)
         outer, self.ops = self.ops, []
         body(block.args[0])
-        if self.shared and axis == 0:
+        if self.shared and axis == self.outermost:
             block.add_ops([*self.ops, scf.ReduceOp()])
             loop: Operation = scf.ParallelOp([start], [stop], [stride], Region(block))
         else:
