@@ -117,7 +117,7 @@ class Op:
             for formal, source in zip(found.declaration.schema.arguments, found.sources, strict=False)
         ]
         try:
-            return run_declared(found.declaration, values, [])
+            return run_declared(found.declaration, values, set())
         except RuntimeFault as fault:
             raise exception_class(f"builtins.{fault.exception}")(str(fault)) from None
 

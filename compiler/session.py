@@ -5,13 +5,16 @@ A session is what all modules and functions of one loaded archive (or one script
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from stepwell.compiler import cache as object_cache
 from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
@@ -30,6 +33,7 @@ from stepwell.compiler.variant import (
 
 if TYPE_CHECKING:
     from stepwell.compiler.frontends.language.program import RawProgram
+    from stepwell.compiler.interpreter.torch import Written
     from stepwell.dialects.target import Target
 
 
@@ -202,12 +206,14 @@ class Session:
         def run(leaves: Sequence[Any]) -> Sequence[Any]:
             method.statistics.interpreted_calls += 1
             arguments = rebuild_arguments(call.key[:count], iter(leaves))
-            machine.written.clear()
+            # Calls may run at once: each has its own record of what it wrote.
+            running = copy.copy(machine)
+            running.written = set()
             try:
-                return [machine.call(symbol, [*([method.owner] if method.owner is not None else []), *arguments])]
+                return [running.call(symbol, [*([method.owner] if method.owner is not None else []), *arguments])]
             finally:
                 # Native variants, of this method too, may hold as constants what has been written.
-                if self.note_changing(method, written_places(method.owner, machine.written)):
+                if self.note_changing(method, written_places(method.owner, running.written)):
                     method.forget()
 
         return Executable(
@@ -220,17 +226,17 @@ class Session:
         )
 
 
-def written_places(root: ScriptObject | None, written: Sequence[Any]) -> list[AttributePath]:
-    """The attributes that hold one of these arrays, lists and dicts, or a view of such an array."""
-    arrays = [value for value in written if isinstance(value, np.ndarray)]
-    containers = {id(value) for value in written if isinstance(value, (list, dict))}
+def written_places(root: ScriptObject | None, written: AbstractSet[Written]) -> list[AttributePath]:
+    """The attributes that hold one of the arrays, lists and dicts at these places, or a view of such an array."""
+    spans = [place for place in written if isinstance(place, tuple)]
 
     def holds(value: Any) -> bool:
         if isinstance(value, np.ndarray):
-            return any(np.may_share_memory(value, array) for array in arrays)
+            first, last = byte_bounds(value)
+            return any(first < end and start < last for start, end in spans)
         if isinstance(value, (list, tuple)):
-            return id(value) in containers or any(map(holds, value))
-        return isinstance(value, dict) and (id(value) in containers or any(map(holds, value.values())))
+            return id(value) in written or any(map(holds, value))
+        return isinstance(value, dict) and (id(value) in written or any(map(holds, value.values())))
 
     found: list[AttributePath] = []
     seen: set[int] = set()
@@ -245,7 +251,7 @@ def written_places(root: ScriptObject | None, written: Sequence[Any]) -> list[At
             elif holds(value):
                 found.append((*path, name))
 
-    if root is not None and (arrays or containers):
+    if root is not None and written:
         walk(root, ())
     return found
 

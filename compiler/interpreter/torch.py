@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
     DenseIntOrFPElementsAttr,
@@ -33,6 +34,14 @@ from stepwell.dialects.torch.exceptions import exception_of
 from stepwell.dialects.torch.schema import Type
 from stepwell.runtime.abi import exception_class
 
+Written: TypeAlias = tuple[int, int] | int
+"""The bytes of an array, from and to; the id of a list or dict."""
+
+
+def memory_of(value: Any) -> Written:
+    """Where a value lies that an op writes."""
+    return byte_bounds(value) if isinstance(value, np.ndarray) else id(value)
+
 
 class RawMachine:
     """The functions and classes of one raw module.
@@ -45,8 +54,8 @@ class RawMachine:
     ) -> None:
         self.resources = resources
         self.create = create
-        self.written: list[Any] = []
-        """Arrays, lists and dicts that ops have written in place; who asks for them clears the list before a call."""
+        self.written: set[Written] = set()
+        """What ops have written in place. Places and not values, so that nothing is kept alive by it."""
         self.functions: dict[str, func.FuncOp] = {}
         self.methods: dict[str, dict[str, str]] = {}
         for op in module.body.block.ops:
@@ -88,13 +97,13 @@ class RawMachine:
         return []
 
 
-def run_declared(declaration: Declaration, values: list[Any], written: list[Any]) -> Any:
+def run_declared(declaration: Declaration, values: list[Any], written: set[Written]) -> Any:
     """One declared op on Python values; in-place ops write their first argument and give it back.
 
-    What is written is appended to `written`.
+    What is written is added to `written`.
     """
     formals = declaration.schema.arguments
-    written += [value for value, formal in zip(values, formals, strict=False) if formal.type.written]
+    written.update(memory_of(value) for value, formal in zip(values, formals, strict=False) if formal.type.written)
     arguments = [convert(v, f.type) for v, f in zip(values, formals, strict=False)] + values[len(formals) :]
     writes = formals and formals[0].type.written
     if writes and isinstance(values[0], np.ndarray):
@@ -104,7 +113,7 @@ def run_declared(declaration: Declaration, values: list[Any], written: list[Any]
         if declaration.updates is not None:
             for position, contents in declaration.updates(None, *arguments).items():
                 values[position][...] = contents
-                written.append(values[position])
+                written.add(memory_of(values[position]))
     return _plain(result)
 
 

@@ -41,6 +41,14 @@ MOST_TRIPS = 4096
 """Loops with more known trips than this are never unrolled."""
 
 
+def parted(leaves: list[Leaf], depth: int) -> tuple[Split, tuple[list[Leaf], list[Leaf]]]:
+    """The split at a depth that paths have in common, and the paths of each of its branches."""
+    sides: tuple[list[Leaf], list[Leaf]] = ([], [])
+    for leaf in leaves:
+        sides[leaf[0].splits[depth][1]].append(leaf)
+    return leaves[0][0].splits[depth][0], sides
+
+
 @dataclass
 class Control:
     """Runs prim.If and prim.Loop for the specializer; `strict` as for Joiner."""
@@ -105,10 +113,7 @@ class Control:
         first = leaves[0][0]
         if len(leaves) == 1 and len(first.splits) == depth:
             return leaves[0]
-        split = first.splits[depth][0]
-        sides: list[list[Leaf]] = [[], []]
-        for leaf in leaves:
-            sides[leaf[0].splits[depth][1]].append(leaf)
+        split, sides = parted(leaves, depth)
         closed = [self.close(side, depth + 1) for side in sides]
         try:
             return self._close(split, [closed[0]] if closed[0] else [], [closed[1]] if closed[1] else [])

@@ -16,7 +16,7 @@ from stepwell.dialects.torch import operations
 from stepwell.dialects.torch.builder import Value
 from stepwell.dialects.torch.sizes import Dim
 from stepwell.lowering.torch.specialize import dynamic_lists
-from stepwell.lowering.torch.specialize.control import Control, Leaf
+from stepwell.lowering.torch.specialize.control import Control, Leaf, parted
 from stepwell.lowering.torch.specialize.join import append_if
 from stepwell.lowering.torch.specialize.run_time_lists import materialize
 from stepwell.lowering.torch.specialize.tensors import read
@@ -111,10 +111,7 @@ class Ends:
         first = leaves[0][0]
         if len(leaves) == 1 and len(first.splits) == depth:
             return leaves[0]
-        split = first.splits[depth][0]
-        sides: list[list[Leaf]] = [[], []]
-        for leaf in leaves:
-            sides[leaf[0].splits[depth][1]].append(leaf)
+        split, sides = parted(leaves, depth)
         then, otherwise = (self._close(side, depth + 1) for side in sides)
         if not isinstance(then, Ended) and not isinstance(otherwise, Ended):
             try:

@@ -4,7 +4,6 @@ import itertools
 from itertools import islice
 
 import numpy as np
-import pytest
 from xdsl.dialects import func, gpu
 from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr, UnitAttr
 from xdsl.ir import Block, Region
@@ -72,7 +71,6 @@ def test_kernels_on_a_gpu_give_the_same_numbers(family, tools):
         program.run(tools, launch)
 
 
-@pytest.mark.slow
 def test_their_ptx_gives_the_same_numbers_for_sizes_known_at_run_time(family, tools):
     made = list(programs(family, tools, True, 1))
     block = Block()
