@@ -60,8 +60,8 @@ ALONE = "host.alone"
 is there, thread 0 does all of it."""
 
 CHUNK = "host.chunk"
-"""Attribute of the scf.for that is one thread's share of a parallel loop (pass `distribute`): DIVIDED, or SINGLE where
-thread 0 does all of it."""
+"""Attribute of the scf.for that is a share of a parallel loop (pass `distribute`): DIVIDED, or SINGLE where thread 0
+does all of it."""
 
 DIVIDED, SINGLE = StringAttr("divided"), StringAttr("single")
 
@@ -354,8 +354,21 @@ class ThreadCountOp(IRDLOperation):
 
 
 @irdl_op_definition
+class NextShareOp(IRDLOperation):
+    """A number that no other thread gets: 0, 1, 2, .. since the last barrier. Where one thread runs, it has all
+    shares anyway, and the number is larger than any.
+    """
+
+    name = "host.next_share"
+    result = result_def(IndexType())
+
+    assembly_format = "attr-dict `:` type($result)"
+
+
+@irdl_op_definition
 class BarrierOp(IRDLOperation):
-    """No thread passes before all have arrived; what was written before is visible to all after."""
+    """No thread passes before all have arrived; what was written before is visible to all after. The shares of
+    `host.next_share` begin anew."""
 
     name = "host.barrier"
 
@@ -447,7 +460,7 @@ VALUE_OPS = (
 )
 """What may stand in a program of values, from contract to tile."""
 
-RUNNING_OPS = (ThreadIdOp, ThreadCountOp, BarrierOp, AllocOp, FreeOp, ReserveOp, RebaseOp)
+RUNNING_OPS = (ThreadIdOp, ThreadCountOp, NextShareOp, BarrierOp, AllocOp, FreeOp, ReserveOp, RebaseOp)
 """What may stand at the loops level only, beside RaiseOp and UndefinedOp."""
 
 Host = Dialect("host", [*VALUE_OPS, *RUNNING_OPS], [ListType])

@@ -160,6 +160,11 @@ def thread_count(writer: Writer, op: host.ThreadCountOp) -> None:
     writer.line(f"{writer.define(op.result)} = C.count")
 
 
+@emitter("host.next_share")
+def next_share(writer: Writer, op: host.NextShareOp) -> None:
+    writer.line(f"{writer.define(op.result)} = C.next_share()")
+
+
 @emitter("host.barrier")
 def barrier(writer: Writer, op: host.BarrierOp) -> None:
     writer.line("C.barrier()")

@@ -1,8 +1,8 @@
 """The `llvm` dialect: the oracle of the last lowering.
 
 Pointers are addresses (Python ints or numpy int64) into the machine's AddressSpace (llvm_memory.py). Structs are
-tuples. Undefined and poison values are NaN or a pattern. `host.barrier` is the team's barrier, whatever its body
-says.
+tuples. Undefined and poison values are NaN or a pattern. `host.barrier` and `host.next_share` are the team's, whatever
+their bodies say.
 """
 
 from __future__ import annotations
@@ -104,6 +104,9 @@ def call(writer: Writer, op: llvm.CallOp) -> None:
     name = op.callee.root_reference.data
     if name == "host.barrier":
         writer.line("C.barrier()")
+        return
+    if name == "host.next_share":
+        writer.line(f"{writer.define(op.results[0])} = C.next_share()")
         return
     declared = writer.machine.symbols.get(name)
     if declared is not None and declared.regions[0].blocks:

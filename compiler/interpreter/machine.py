@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -186,6 +187,13 @@ class Thread:
         """Wait for all threads of the team."""
         self.team.pass_turn(self.id, done=False)
 
+    def next_share(self) -> int:
+        """How many shares the team has taken since the last barrier, before this one; a lot where one runs alone."""
+        if self.count == 1:
+            return sys.maxsize
+        self.team.taken += 1
+        return self.team.taken - 1
+
     def collective(self, make: Callable[[], Any]) -> Any:
         """The value that the team's first arrival makes at this (n-th) collective op; the same for everyone."""
         shared, at = self.team.shared, self._collective
@@ -204,6 +212,7 @@ class Team:
         if sorted(self.order) != list(range(count)):
             raise ValueError(f"{self.order} is no order of {count} threads")
         self.shared: list[Any] = []
+        self.taken = 0
         self._turns = [threading.Semaphore(0) for _ in range(count)]
         self._done = [False] * count
         self._failure: BaseException | None = None
@@ -241,6 +250,8 @@ class Team:
             return
         self._done[id] = done
         place = self.order.index(id)
+        if place == self.count - 1:
+            self.taken = 0
         if place == self.count - 1 and self._failure is None and len(set(self._done)) == 2:
             ended = [number for number in range(self.count) if self._done[number]]
             self._failure = InterpreterError(f"threads {ended} ended while the others wait at a barrier")

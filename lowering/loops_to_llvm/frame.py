@@ -26,6 +26,7 @@ HEADER: dict[str, int] = {
     "arrived": 16,
     "generation": 24,
     "sleepers": 32,
+    "taken": 40,
 }
 """Slot of each fixed entry.
 
@@ -33,10 +34,11 @@ HEADER: dict[str, int] = {
 `arena`, `arena_bytes`: scratch memory, 64-byte aligned; `arena_base` is what malloc gave for it.
 `allocations`: the newest of the buffers that the program allocated (see `memory_functions`).
 `shared`: one value handed from thread 0 to the others. `profile`: address of the kernels' counters, or 0.
-`arrived`, `generation`, `sleepers`: the barrier's words, each on a cache line of its own.
+`arrived`, `generation`, `sleepers`: the barrier's words; `taken`: how many shares have been taken since the last
+barrier. Each is on a cache line of its own.
 """
 
-FIRST_FREE = 40
+FIRST_FREE = 48
 """Where the program's own slots begin."""
 
 

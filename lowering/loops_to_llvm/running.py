@@ -76,6 +76,21 @@ def threads(lower: FunctionLowering) -> SSAValue:
     return lower.thread_total
 
 
+def next_share(lower: FunctionLowering, op: Operation) -> None:
+    """host.next_share: a call, but where one thread runs."""
+    assert lower.frame is not None and lower.thread is not None
+    together, on = lower.new_block(), lower.new_block([i64])
+    alone = lower.compare("eq", threads(lower), lower.integer(1))
+    lower.branch_if(alone, on, together, [lower.integer(2**63 - 1)])
+    lower.start(together)
+    with lower.scope():
+        number = lower.call(lower.module.need("host.next_share"), (lower.frame, lower.thread), i64)
+        assert number is not None
+        lower.branch(on, [number])
+    lower.start(on)
+    lower.values[op.results[0]] = on.args[0]
+
+
 def barrier(lower: FunctionLowering, op: Operation) -> None:
     """host.barrier; after chunks that may have raised, all threads look together whether one did."""
     wait(lower)
@@ -240,6 +255,7 @@ def free(lower: FunctionLowering, op: Operation) -> None:
 HANDLERS: dict[type[Operation], Handler] = {
     host.ThreadIdOp: thread_id,
     host.ThreadCountOp: thread_count,
+    host.NextShareOp: next_share,
     host.BarrierOp: barrier,
     host.RaiseOp: raise_,
     host.UndefinedOp: undefined,

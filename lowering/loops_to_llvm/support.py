@@ -1,8 +1,8 @@
-"""Functions that a program brings along when it needs them: the barrier and its allocator, in the llvm dialect.
+"""Functions that a program brings along when it needs them: barrier, shares and allocator, in the llvm dialect.
 
 The barrier turns a generation number: the last thread to arrive raises it, the others wait for that, shortly
 by spinning and then in the kernel (futex on Linux; elsewhere they yield the processor between looks). A short
-bounded spin keeps working when there are more threads than free cores.
+bounded spin keeps working when there are more threads than free cores. It also sets the counter of shares back to 0.
 
 Buffers of `host.alloc` begin 64 bytes after a header [base for free, next, previous] and form a list whose
 head is in the frame, so that the caller can release what a program did not hand out.
@@ -109,8 +109,8 @@ def build_barrier(module: ModuleLowering) -> None:
     """`host.barrier(frame, count)`: count threads meet."""
     with module.function("host.barrier", (POINTER, i32), None) as lower:
         frame, count = lower.entry.args
-        arrived, generation, sleepers = (
-            lower.offset(frame, HEADER[name] * SLOT, i8) for name in ("arrived", "generation", "sleepers")
+        arrived, generation, sleepers, taken = (
+            lower.offset(frame, HEADER[name] * SLOT, i8) for name in ("arrived", "generation", "sleepers", "taken")
         )
         turn = _atomic_load(lower, generation, "acquire")
         before = _atomic_add(lower, arrived, 1, "acq_rel")
@@ -120,12 +120,21 @@ def build_barrier(module: ModuleLowering) -> None:
         lower.branch_if(lower.compare("eq", mine, count), last, wait, (), [zero])
         lower.start(last)
         _atomic_store(lower, zero, arrived, "monotonic")
+        _atomic_store(lower, zero, taken, "monotonic")
         following = lower.emit(llvm.AddOp, (turn, lower.integer(1, i32)), i32)
         _atomic_store(lower, following, generation, "seq_cst")
         _wake_sleepers(lower, module.target, generation, sleepers, done)
         _wait_for_turn(lower, module.target, (generation, sleepers, turn), wait, done)
         lower.start(done)
         lower.build(llvm.ReturnOp, ())
+
+
+def build_next_share(module: ModuleLowering) -> None:
+    """`host.next_share(frame, tid)`: the number of one more share."""
+    with module.function("host.next_share", (POINTER, i32), i64) as lower:
+        taken = lower.offset(lower.entry.args[0], HEADER["taken"] * SLOT, i8)
+        number = _atomic_add(lower, taken, 1, "monotonic")
+        lower.build(llvm.ReturnOp, (lower.emit(llvm.ZExtOp, (number,), i64),))
 
 
 def _wake_sleepers(
@@ -312,6 +321,7 @@ def build_grow(module: ModuleLowering) -> None:
 
 SUPPORT: dict[str, Callable[[ModuleLowering], None]] = {
     "host.barrier": build_barrier,
+    "host.next_share": build_next_share,
     "host.allocate": build_allocate,
     "host.release": build_release,
     "host.grow": build_grow,
