@@ -106,3 +106,9 @@ STAIR_MODELS = ("digits", "mlp", "lstm", "encoder", "silero")
 def model(request: pytest.FixtureRequest) -> StairModel:
     """Real archives, one after the other."""
     return stair_model(request.param)
+
+
+@pytest.fixture
+def load_model() -> Any:
+    """One of STAIR_MODELS by name."""
+    return stair_model
