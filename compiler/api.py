@@ -1,13 +1,18 @@
-"""`stepwell.load`, `stepwell.script`, `stepwell.compile`."""
+"""`stepwell.load`, `stepwell.script`, `stepwell.compile`, `stepwell.tune`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stepwell.compiler.module import BoundMethod, Callable_, ScriptedFunction, ScriptModule
 from stepwell.compiler.session import Session
+from stepwell.dialects.diagnostics import Error
+
+if TYPE_CHECKING:
+    from stepwell.compiler.tuning import Tuning
 
 
 def load(
@@ -73,6 +78,39 @@ def compile(
     return chosen
 
 
+def tune(
+    obj: Any,
+    inputs: Sequence[Any],
+    *,
+    seconds: float = 60.0,
+    path: str | Path | None = None,
+    method: str = "forward",
+    keywords: Mapping[str, Any] | None = None,
+    report: Callable[[str, float], None] = lambda what, share: None,
+) -> Tuning:
+    """Find faster schedules for the kernels of a call by measuring them on this machine.
+
+    inputs: as in `compile`. seconds: about how long. path: the file that takes what was found, in addition to what it
+    holds; by default the one beside the object cache, which every compilation reads. It is written where the whole call
+    gains. report: called with what was just begun and the share of the work that is done.
+    Raises Error where there is no file to write to, since both the cache and STEPWELL_SCHEDULES are turned off.
+    """
+    from stepwell.compiler import tuned
+
+    where = Path(path) if path is not None else tuned.default_path()
+    if where is None:
+        raise Error("the object cache is turned off, so there is no place for schedules: give a path")
+    chosen = compile(obj, method=method)
+    positional = [_example(v) for v in inputs]
+    named = {name: _example(v) for name, v in (keywords or {}).items()}
+    found = chosen._inspector.tune(positional, named, seconds, report)
+    if found.gains:
+        before = tuned.Schedules.load(where) if where.exists() else tuned.NONE
+        before.with_entries(found.entries).save(where)
+        chosen._session.forget()
+    return found
+
+
 def _example(value: Any) -> Any:
     """A value of a type that is given as text ("float32[1, 3]"); other values as they are."""
     if not (isinstance(value, str) and "[" in value):
@@ -85,4 +123,4 @@ def _example(value: Any) -> Any:
         raise ValueError(f"{value!r} is no type of a tensor: write its dtype and sizes, float32[1, 3]") from None
 
 
-__all__ = ["BoundMethod", "ScriptModule", "ScriptedFunction", "compile", "load", "script"]
+__all__ = ["BoundMethod", "ScriptModule", "ScriptedFunction", "compile", "load", "script", "tune"]

@@ -21,10 +21,13 @@ LIMIT = 1 << 30
 
 MAGIC = b"stepwell object 2\n"
 
+OFF = ("0", "off", "no", "false")
+"""What an environment variable says to turn something off."""
+
 
 def default_directory() -> Path | None:
     """Where the cache is, or None where it is turned off."""
-    if os.environ.get("STEPWELL_CACHE", "1").lower() in ("0", "off", "no", "false"):
+    if os.environ.get("STEPWELL_CACHE", "1").lower() in OFF:
         return None
     chosen = os.environ.get("STEPWELL_CACHE_DIR")
     if chosen:

@@ -1,4 +1,4 @@
-"""The command line: `stepwell run | compile | stages | opt | ops | explain`.
+"""The command line: `stepwell run | compile | stages | tune | opt | ops | explain`.
 
 Exit codes: 0 done; 1 the model or the program failed (the message says where); 2 the command line is wrong.
 """
@@ -49,6 +49,13 @@ def parser() -> argparse.ArgumentParser:
     opt.add_argument("--verify", choices=("never", "crossings", "each"), default="crossings",
                      help="check the module never, at each level (default), or after each pass")  # fmt: skip
     _showing_arguments(opt)
+
+    tune = commands.add_parser("tune", help="measure schedules for a method's kernels, and keep the faster ones")
+    _model_arguments(tune)
+    tune.add_argument("--seconds", type=float, default=60.0, metavar="S", help="about how long (default 60)")
+    tune.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all cores)")
+    tune.add_argument("--output", "-o", metavar="FILE", help="the file that takes what was found (default: beside the "
+                      "object cache); STEPWELL_SCHEDULES=FILE makes another process use it")  # fmt: skip
 
     commands.add_parser("ops", help="all ops that are declared, as the table of docs/ops.md")
     explain = commands.add_parser("explain", help="one op: schema, where it is declared, what it becomes, its tests")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.compiler.progress import progress
+from stepwell.compiler.progress import progress, progress_bar
 
 
 class Usage(Exception):
@@ -171,6 +171,30 @@ def stages(options: argparse.Namespace) -> int:
     with progress(f"compiling {options.method}"):
         table = method.describe_stages(arguments, keywords)
     print(table)
+    return 0
+
+
+def tune(options: argparse.Namespace) -> int:
+    """`stepwell tune`"""
+    from stepwell.compiler import tuned
+    from stepwell.compiler.api import load
+    from stepwell.compiler.api import tune as find
+    from stepwell.runtime.threads import set_num_threads
+
+    if options.threads:
+        set_num_threads(options.threads)
+    if options.seconds <= 0:
+        raise Usage(f"--seconds {options.seconds} is no time to measure in")
+    arguments, keywords = inputs_of(options.input)
+    model = load(options.model)
+    with progress_bar(f"tuning {options.method}") as report:
+        found = find(
+            model, arguments, keywords=keywords, seconds=options.seconds, method=options.method,
+            path=options.output, report=report,
+        )  # fmt: skip
+    print(found)
+    where = options.output or tuned.default_path()
+    print(f"{len(found.entries)} schedules stored in {where}" if found.gains else "nothing to gain; nothing is stored")
     return 0
 
 

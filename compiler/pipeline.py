@@ -17,6 +17,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from stepwell.compiler.program import Program
 from stepwell.compiler.threads_of_compilation import collector_paused
+from stepwell.compiler.tuned import stored
 from stepwell.dialects import context as all_dialects
 from stepwell.dialects.diagnostics import Error
 from stepwell.dialects.levels import BY_NAME, LINALG, LLVM, LOOPS, TILE, TORCH, Level, LevelError, check
@@ -27,6 +28,7 @@ from stepwell.lowering.cpu.expand_math import ExpandMath
 from stepwell.lowering.host_bufferize import BufferizeHost
 from stepwell.lowering.host_bufferize.scratch import AttachScratch
 from stepwell.lowering.linalg_to_tile import FormKernels
+from stepwell.lowering.linalg_to_tile.reschedule import Reschedule
 from stepwell.lowering.loops_to_llvm.lower_entry import LoopsToLlvm
 from stepwell.lowering.pass_ import Pass
 from stepwell.lowering.tile_to_loops import LowerKernels
@@ -51,11 +53,16 @@ def enter(level: Level) -> Enter:
     return Enter(level)
 
 
+def measured(target: Target) -> Pass:
+    """The schedules that were found by measuring on such a machine (`stepwell tune`)."""
+    return Reschedule(stored().of(target))
+
+
 STEPS: tuple[Step, ...] = (
     enter(TORCH),   ExpandComposites(),             # each op is now one that has a lowering
                     PruneTorch(), TorchToLinalg(),  # (above it: the specializer, which needs a call's facts)
     enter(LINALG),  linalg.passes,                  # few fused ops, whatever their names were
-                    FormKernels,                    # groups of them, each with a schedule for the target
+                    FormKernels, measured,          # groups of them, each with a schedule for the target
     enter(TILE),    BufferizeHost(),                # memory first: it reads kernels as values
                     LowerKernels, AttachScratch,    # loops and vectors; scratch is known only now
     enter(LOOPS),   ExpandMath(), Distribute(),     # what LLVM has no good code for; who does which iteration

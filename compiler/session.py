@@ -177,13 +177,15 @@ class Session:
         declared = sys.modules.get("stepwell.dialects.torch.declare")
         if self.digest is None or (declared is not None and declared.OPS.extended):
             return None
+        from stepwell.compiler import tuned
         from stepwell.compiler.backends.target import host
         from stepwell.dialects.plugins import fingerprint
 
+        target = self.target or host()
         return object_cache.key_of(
             "variant", self.digest, constants_digest(method.owner), method.function.name, repr(call.key),
-            repr(pattern.parts), repr(list(state)), repr(call.sharing), repr(self.target or host()),
-            fingerprint(),
+            repr(pattern.parts), repr(list(state)), repr(call.sharing), repr(target),
+            fingerprint(), tuned.fingerprint(tuned.stored().of(target)),
         )  # fmt: skip
 
     # ------ what has no static form

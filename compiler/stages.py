@@ -6,9 +6,11 @@ Stages are made when somebody asks: the variant is specialised again and taken d
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stepwell.compiler.descent import MLIR_LEVELS, PLAIN, Showing, lower_to, render, target_of
 from stepwell.compiler.executable import Executable, leaf_positions
@@ -18,6 +20,7 @@ from stepwell.compiler.signature import Call, Pattern, describe
 if TYPE_CHECKING:
     from stepwell.compiler.program import Program
     from stepwell.compiler.session import Session
+    from stepwell.compiler.tuning import Tuning
     from stepwell.dialects.target import Target
     from stepwell.lowering.analysis.work import Work
 
@@ -115,6 +118,26 @@ class Inspector:
             f"interpreted calls {statistics.interpreted_calls}",
             *(f"  interpreted because: {reason}" for reason in statistics.reasons),
         ]  # fmt: skip
+
+    def tune(
+        self, arguments: Sequence[Any], keywords: Mapping[str, Any], seconds: float, report: Callable[[str, float], None]
+    ) -> Tuning:
+        """Measure schedules for the kernels of a call; nothing is stored, and no state of the model is written."""
+        from stepwell.compiler.backends.target import host
+        from stepwell.compiler.threads_of_compilation import deep_stack
+        from stepwell.compiler.tuning import tune
+
+        target = self.session.target or host()
+
+        def work(call: Call) -> Tuning:
+            specialized = self.session.specialized(self.method, call, Pattern(call.numbers), self.method._state)
+            lower_to(specialized.program, "tile", target)
+            positions = leaf_positions(call, len(self.method.names), self.method._state)
+            leaves = [call.leaves[positions[i]] for i in specialized.inputs]
+            own = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+            return tune(specialized.program, target, lambda native: native(*own), seconds=seconds, report=report)
+
+        return self.method.settle(self.method.bind(arguments, keywords), lambda call: deep_stack(lambda: work(call)))
 
     def profile(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Profile:
         """Call with timers in the code; the time of every kernel."""

@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from stepwell.compiler.annotations import Final, Tensor
-    from stepwell.compiler.api import compile, load, script
+    from stepwell.compiler.api import compile, load, script, tune
     from stepwell.compiler.module import ScriptedFunction, ScriptModule
     from stepwell.dialects.diagnostics import ArchiveError, ArgumentError, CompileError, Error, UnsupportedError
     from stepwell.runtime.threads import get_num_threads, set_num_threads
@@ -36,6 +36,7 @@ _WHERE = {
     "compile": "compiler.api",
     "load": "compiler.api",
     "script": "compiler.api",
+    "tune": "compiler.api",
     "ScriptModule": "compiler.module",
     "ScriptedFunction": "compiler.module",
     "Tensor": "compiler.annotations",
@@ -51,7 +52,7 @@ _WHERE = {
 
 __all__ = [
     "ArchiveError", "ArgumentError", "CompileError", "Error", "Final", "ScriptModule", "ScriptedFunction", "Tensor",
-    "UnsupportedError", "compile", "get_num_threads", "load", "script", "set_num_threads",
+    "UnsupportedError", "compile", "get_num_threads", "load", "script", "set_num_threads", "tune",
 ]  # fmt: skip
 
 
