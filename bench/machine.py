@@ -5,10 +5,13 @@ from __future__ import annotations
 import compileall
 import os
 import platform
+import subprocess
+import sys
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("stepwell", "numpy", "xdsl", "llvmlite", "torch", "onnxruntime", "silero-vad")
+PACKAGES = ("stepwell", "numpy", "xdsl", "llvmlite", "torch", "onnxruntime", "openvino", "silero-vad")
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -22,6 +25,55 @@ def write_bytecode() -> None:
     import stepwell
 
     compileall.compile_dir(Path(stepwell.__file__).parent, quiet=2)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Floating-point operations and bytes per second; bytes are the better of copying and reading large arrays."""
+
+    flops: float
+    bytes: float
+
+    def share(self, flops: float | None, moved: float | None, seconds: float) -> tuple[float, str]:
+        """Of which limit a time is the larger share: (share, "flops" or "bytes")."""
+        return max(((flops or 0.0) / seconds / self.flops, "flops"), ((moved or 0.0) / seconds / self.bytes, "bytes"))
+
+
+MEASURE = """
+import sys, time
+import numpy as np
+from stepwell.compiler import peak
+x = np.ones(1 << 25, np.float32)
+sys.stdin.readline()
+flops = moved = 0.0
+end = time.perf_counter() + {seconds}
+while time.perf_counter() < end:
+    peak.measured.cache_clear()
+    found = peak.measured()
+    started = time.perf_counter()
+    np.dot(x, x)
+    read = x.nbytes / (time.perf_counter() - started)
+    flops, moved = max(flops, found.flops), max(moved, found.bytes, read)
+print(flops, moved)
+"""
+
+
+def peak(threads: int, seconds: float = 2.0) -> Peak:
+    """What so many cores reach at the same time, each on its own data; the best within some seconds."""
+    settings = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEASURE.format(seconds=seconds)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(**settings),
+        )
+        for _ in range(threads)
+    ]  # fmt: skip
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    found = [process.communicate()[0].split() for process in running]
+    return Peak(*(sum(float(x) for x in column) for column in zip(*found, strict=True)))
 
 
 def describe() -> dict[str, str]:

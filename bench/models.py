@@ -1,244 +1,174 @@
-"""The models of the benches: networks of real sizes with random weights, and two archives that others wrote.
+"""The models of the benches: networks of real sizes with random weights, and an archive that others wrote.
 
     python bench/models.py FOLDER [--tiny] [NAME ...]
 
-writes a folder per model: model.pt (torch.jit.save), model.onnx, inputs.npz and case.json. It needs torch and onnx;
-nothing that is measured runs in this process. Weights and inputs come from fixed seeds.
+writes a folder per model, see cases.py. It needs torch and onnx; nothing that is measured runs in this process, and
+nothing is downloaded. Weights and inputs come from fixed seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cases
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import nn
 
-Array = np.ndarray[Any, Any]
-Argument = Array | int
-Arguments = tuple[Argument, ...]
-REPOSITORY = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Size:
-    """What varies between the real models and the tiny ones that tests run."""
-
-    width: int
-    extent: int
-    """Image side, sequence length or batch, as the model needs."""
+Settings = dict[str, Any]
+Inputs = Callable[[np.random.Generator, Settings], list[Any]]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network made here. `make` gives the module, `inputs` what it is called with; `how` is script or trace."""
+    """A network made here: of which file and name, its settings, and what it is called with.
 
-    make: Callable[[Size], nn.Module]
-    inputs: Callable[[Size, np.random.Generator], Arguments]
-    how: str
-    full: Size
-    tiny: Size
+    `size` is for the inputs: an image's side, or how long a sequence is; `tiny` are settings and size for tests.
+    """
 
-
-@dataclass(frozen=True)
-class Case:
-    """What peers are given of a model beside its archive."""
-
-    onnx: str
-    eager: bool = False
-    """Whether `module_of` makes the eager module."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """How inputs of the ONNX graph differ from the archive's: {"before": n} puts n zeros in front of each row of an
-    input, {"zeros": shape} is an input that the archive has not, and what it starts with."""
-    feedback: dict[str, str] = field(default_factory=dict)
-    """Outputs of the ONNX graph that are inputs of its next call."""
+    made_by: str
+    inputs: Inputs
+    settings: Settings
+    size: Settings
+    tiny: tuple[Settings, Settings]
+    how: str = "trace"
+    flops: Callable[[Settings], float] | None = field(default=None)
+    """Where torch does not count them."""
 
 
-# ------ networks
+def _image(random: np.random.Generator, size: Settings) -> list[Any]:
+    return [random.standard_normal((size.get("batch", 1), 3, size["side"], size["side"]), dtype=np.float32)]
 
 
-def _mlp(size: Size) -> nn.Module:
-    from torch import nn
-
-    layers: list[nn.Module] = []
-    for _ in range(3):
-        layers += [nn.Linear(size.width, size.width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(size.width, 10))
+def _rows(random: np.random.Generator, size: Settings) -> list[Any]:
+    return [random.standard_normal((size["rows"], size["width"]), dtype=np.float32)]
 
 
-def _resnet18(size: Size) -> nn.Module:
-    return _networks().ResNet18(size.width, 1000)
+def _steps(random: np.random.Generator, size: Settings) -> list[Any]:
+    return [random.standard_normal((size["steps"], 1, size["width"]), dtype=np.float32)]
 
 
-def _mobilenet(size: Size) -> nn.Module:
-    """MobileNetV2; a width of 32 is the real one."""
-    from torch import nn
-
-    def wide(channels: int) -> int:
-        return max(8, channels * size.width // 32 // 8 * 8)
-
-    block = _networks().InvertedResidual
-    inputs = wide(32)
-    layers: list[nn.Module] = [nn.Conv2d(3, inputs, 3, 2, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU6()]
-    for expand, channels, count, stride in MOBILENET_BLOCKS:
-        for i in range(count):
-            layers.append(block(inputs, wide(channels), stride if i == 0 else 1, expand))
-            inputs = wide(channels)
-    last = wide(1280)
-    layers += [nn.Conv2d(inputs, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU6(), nn.AdaptiveAvgPool2d(1)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(last, 1000))
+def _mel(random: np.random.Generator, size: Settings) -> list[Any]:
+    return [random.standard_normal((1, 80, size["frames"]), dtype=np.float32)]
 
 
-MOBILENET_BLOCKS = (
-    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
-)  # fmt: skip
-"""Expansion, channels, blocks, stride: the table of the MobileNetV2 paper."""
+def _tokens(random: np.random.Generator, size: Settings) -> list[Any]:
+    return [random.integers(0, size["words"], (1, size["length"]))]
 
 
-def _encoder(size: Size) -> nn.Module:
-    from torch import nn
-
-    layer = nn.TransformerEncoderLayer(size.width, 8, 4 * size.width, batch_first=True, activation="gelu")
-    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    for parameter in encoder.parameters():  # the layers are copies of one: give each its own weights
-        if parameter.dim() > 1:
-            nn.init.xavier_uniform_(parameter)
-    return encoder
+def _text(random: np.random.Generator, size: Settings) -> list[Any]:
+    mask = np.ones((1, size["length"]), np.int64)
+    mask[:, -(size["length"] // 8) :] = 0
+    return [*_tokens(random, size), mask]
 
 
-def _lstm(size: Size) -> nn.Module:
-    from torch import nn
-
-    return nn.LSTM(size.width, size.width, num_layers=2, batch_first=True)
-
-
-def _image(size: Size, random: np.random.Generator) -> Arguments:
-    return (random.standard_normal((1, 3, size.extent, size.extent), dtype=np.float32),)
+def _token_and_past(random: np.random.Generator, size: Settings) -> list[Any]:
+    shape = (1, size["heads"], size["past"], size["head"])
+    past = [random.standard_normal(shape, dtype=np.float32) for _ in range(2 * size["depth"])]
+    return [random.integers(0, size["words"], (1, 1)), past]
 
 
-def _sequence(size: Size, random: np.random.Generator) -> Arguments:
-    return (random.standard_normal((1, size.extent, size.width), dtype=np.float32),)
+def _lstm_flops(size: Settings) -> float:
+    return 2.0 * size["steps"] * 2 * (4 * size["width"]) * (2 * size["width"])
 
 
-def _rows(size: Size, random: np.random.Generator) -> Arguments:
-    return (random.standard_normal((size.extent, size.width), dtype=np.float32),)
-
-
+WIDE, NARROW = {"width": 1024}, {"width": 16}
+SMALL_BERT = {"width": 32, "depth": 2, "heads": 4, "words": 50}
+SMALL_GPT = {"width": 32, "depth": 2, "heads": 4, "words": 50}
+SMALL_IMAGE = {"side": 32}
 NETWORKS = {
-    "resnet18": Network(_resnet18, _image, "trace", Size(64, 224), Size(8, 32)),
-    "mobilenetv2": Network(_mobilenet, _image, "trace", Size(32, 224), Size(8, 32)),
-    "encoder": Network(_encoder, _sequence, "script", Size(512, 128), Size(32, 8)),
-    "encoder_small": Network(_encoder, _sequence, "script", Size(64, 16), Size(16, 4)),
-    "lstm": Network(_lstm, _sequence, "trace", Size(256, 100), Size(16, 4)),
-    "mlp": Network(_mlp, _rows, "script", Size(1024, 1), Size(16, 1)),
-    "mlp_b64": Network(_mlp, _rows, "script", Size(1024, 64), Size(16, 4)),
-}
-SILERO, DIGITS = "silero", "digits"
-MODELS = (SILERO, *NETWORKS, DIGITS)
+    "mlp": Network("small.mlp", _rows, WIDE, {**WIDE, "rows": 1}, (NARROW, {**NARROW, "rows": 1}), "script"),
+    "mlp_b64": Network("small.mlp", _rows, WIDE, {**WIDE, "rows": 64}, (NARROW, {**NARROW, "rows": 4}), "script"),
+    "resnet18": Network("residual.resnet", _image, {"deep": False, "blocks": (2, 2, 2, 2)}, {"side": 224},
+                        ({"deep": False, "blocks": (1, 1, 1, 1), "width": 8}, SMALL_IMAGE)),
+    "resnet50": Network("residual.resnet", _image, {"deep": True, "blocks": (3, 4, 6, 3)}, {"side": 224},
+                        ({"deep": True, "blocks": (1, 1, 1, 1), "width": 8}, SMALL_IMAGE)),
+    "mobilenetv2": Network("mobile.mobile", _image, {"efficient": False}, {"side": 224},
+                           ({"efficient": False, "divisor": 4, "most": 3}, SMALL_IMAGE)),
+    "efficientnet_b0": Network("mobile.mobile", _image, {"efficient": True}, {"side": 224},
+                               ({"efficient": True, "divisor": 4, "most": 3}, SMALL_IMAGE)),
+    "convnext_tiny": Network("convnext.convnext", _image, {}, {"side": 224},
+                             ({"widths": (8, 16), "blocks": (1, 1)}, SMALL_IMAGE)),
+    "unet": Network("unet.UNet", _image, {}, {"side": 256}, ({"features": 4}, SMALL_IMAGE)),
+    "vit_small": Network("transformers.VisionTransformer", _image, {}, {"side": 224},
+                         ({"width": 32, "depth": 2, "heads": 4, "side": 32}, SMALL_IMAGE)),
+    "bert_base": Network("transformers.Bert", _text, {}, {"words": 30522, "length": 128},
+                         (SMALL_BERT, {"words": 50, "length": 16})),
+    "minilm": Network("transformers.Bert", _text, {"width": 384, "depth": 6, "sentences": True},
+                      {"words": 30522, "length": 128},
+                      ({**SMALL_BERT, "sentences": True}, {"words": 50, "length": 16})),
+    "gpt2_prefill": Network("transformers.Prompt", _tokens, {}, {"words": 50257, "length": 64},
+                            (SMALL_GPT, {"words": 50, "length": 8})),
+    "gpt2_decode": Network("transformers.Gpt2", _token_and_past, {},
+                           {"words": 50257, "past": 64, "depth": 12, "heads": 12, "head": 64},
+                           (SMALL_GPT, {"words": 50, "past": 5, "depth": 2, "heads": 4, "head": 8})),
+    "lstm": Network("small.lstm", _steps, {"width": 256}, {"width": 256, "steps": 100},
+                    (NARROW, {**NARROW, "steps": 4}), flops=_lstm_flops),
+    "lstm_cell": Network("recurrent.CellLoop", _steps, {"width": 256}, {"width": 256, "steps": 100},
+                         (NARROW, {**NARROW, "steps": 4}), "script"),
+    "whisper_encoder": Network("transformers.WhisperEncoder", _mel, {}, {"frames": 3000},
+                               ({"width": 32, "depth": 1, "heads": 4, "frames": 16}, {"frames": 16})),
+}  # fmt: skip
+SILERO = "silero"
+MODELS = (*NETWORKS, SILERO)
 """All models, in the order of reports."""
 
 
-def _networks() -> Any:
-    """The networks of the tests' archives."""
-    spec = importlib.util.spec_from_file_location("networks", REPOSITORY / "tests/archives/networks.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def module_of(name: str, tiny: bool) -> nn.Module:
-    """The eager module of a network, in evaluation mode, the same weights whenever it is made."""
+def network_of(name: str, tiny: bool) -> tuple[nn.Module, list[Any]]:
+    """The module of a network in evaluation mode, and arguments of a call: the same whenever they are made."""
     import torch
-    from torch import nn
 
     network = NETWORKS[name]
+    settings, size = network.tiny if tiny else (network.settings, network.size)
+    file, _, maker = network.made_by.partition(".")
     torch.manual_seed(0)
-    module = network.make(network.tiny if tiny else network.full).eval()
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.running_mean, -0.1, 0.1)
-            nn.init.uniform_(part.running_var, 0.8, 1.2)
-    return module
+    module = getattr(importlib.import_module(f"networks.{file}"), maker)(**settings)
 
+    def batch(count: int) -> Any:
+        return torch.from_numpy(network.inputs(np.random.default_rng(1), {**size, "batch": count})[0])
 
-# ------ what is written
+    return cases.settle(module, batch), network.inputs(np.random.default_rng(0), size)
 
 
 def write(name: str, folder: Path, tiny: bool) -> None:
     """The files of one model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    maker = {SILERO: _write_silero, DIGITS: _write_digits}.get(name)
-    case, inputs = maker(folder) if maker is not None else _write_network(name, folder, tiny)
-    np.savez(folder / "inputs.npz", *[np.asarray(x) for x in inputs])
-    (folder / "case.json").write_text(json.dumps({"name": name, "tiny": tiny, **vars(case)}))
-
-
-def _write_network(name: str, folder: Path, tiny: bool) -> tuple[Case, Arguments]:
-    import torch
-
+    if name == SILERO:
+        return _write_silero(folder)
     network = NETWORKS[name]
-    inputs = network.inputs(network.tiny if tiny else network.full, np.random.default_rng(0))
-    tensors = tuple(torch.as_tensor(x) for x in inputs)
-    module = module_of(name, tiny)
-    made = torch.jit.script(module) if network.how == "script" else torch.jit.trace(module, tensors)
-    made.save(str(folder / "model.pt"))
-    _export(module, tensors, folder / "model.onnx")
-    return Case("model.onnx", eager=True), inputs
+    module, arguments = network_of(name, tiny)
+    flops = network.flops(network.tiny[1] if tiny else network.size) if network.flops else None
+    cases.write(name, folder, module, arguments, network.how, flops)
 
 
-def _export(module: Any, tensors: Sequence[Any], path: Path) -> None:
-    """torch's exporter that needs nothing but the onnx package."""
+def _write_silero(folder: Path) -> None:
+    """The archive of the package silero-vad, as it is; a chunk of 32 ms at 16 kHz.
+
+    Of its ONNX graphs the one that OpenVINO takes, which is also the fastest in ONNX Runtime. It leaves the 64 samples
+    before the chunk, which are zero at first, and the state to its caller.
+    """
     import torch
 
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        # The fused encoder layer has no ONNX form; the decomposed one is what users export.
-        torch.backends.mha.set_fastpath_enabled(False)
-        torch.onnx.export(module, tuple(tensors), str(path), dynamo=False, opset_version=17)
-        torch.backends.mha.set_fastpath_enabled(True)
-
-
-def _write_digits(folder: Path) -> tuple[Case, Arguments]:
-    import torch
-
-    source = REPOSITORY / "examples/digits"
-    shutil.copyfile(source / "digits.pt", folder / "model.pt")
-    images = np.load(source / "images.npy")[:1]
-    module = torch.jit.load(str(folder / "model.pt"))
-    traced = torch.jit.trace(module, torch.from_numpy(images))
-    _export(traced, (torch.from_numpy(images),), folder / "model.onnx")
-    return Case("model.onnx"), (images,)
-
-
-def _write_silero(folder: Path) -> tuple[Case, Arguments]:
-    """The archive of the package silero-vad, as it is; a chunk of 32 ms at 16 kHz."""
     found = importlib.util.find_spec("silero_vad")
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError("silero-vad is not installed (pip install --no-deps silero-vad==6.2.3)")
+    folder.mkdir(parents=True, exist_ok=True)
     data = Path(found.submodule_search_locations[0]) / "data"
     shutil.copyfile(data / "silero_vad.jit", folder / "model.pt")
-    shutil.copyfile(data / "silero_vad.onnx", folder / "model.onnx")
+    shutil.copyfile(data / "silero_vad_openvino_16k.onnx", folder / "model.onnx")
     chunk = 0.1 * np.random.default_rng(0).standard_normal((1, 512), dtype=np.float32)
-    # The ONNX graph leaves the 64 samples before the chunk, which are zero at first, to its caller.
-    extra = {"input": {"before": 64}, "state": {"zeros": [2, 1, 128]}}
-    return Case("model.onnx", extra=extra, feedback={"stateN": "state"}), (chunk, 16000)
-
-
-def read_inputs(folder: Path) -> list[Argument]:
-    """The arguments of a model's call."""
-    with np.load(folder / "inputs.npz") as stored:
-        arrays = [stored[key] for key in stored.files]
-    return [array.item() if array.ndim == 0 else array for array in arrays]
+    with torch.no_grad():
+        result = torch.jit.load(str(folder / "model.pt"))(torch.from_numpy(chunk), 16000)
+    cases.write_feed(folder, [np.pad(chunk, ((0, 0), (64, 0))), np.zeros((2, 1, 128), np.float32)])
+    case = cases.Case(SILERO, has_module=False, feedback={"stateN": "state"})
+    cases.write_case(folder, case, [chunk, 16000], result)
 
 
 def main() -> None:

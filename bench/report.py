@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 
-def milliseconds(seconds: float | None) -> str:
-    """Three digits that count."""
-    return "-" if seconds is None else f"{seconds * 1e3:.3g}"
+def three_digits(value: float) -> str:
+    """A number with the digits that count, never in powers of ten."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

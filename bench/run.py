@@ -1,129 +1,154 @@
-"""Stepwell against its peers on whole models: torch eager, torch.jit frozen, onnxruntime.
+"""Stepwell against its peers on whole models: torch eager, torch.jit frozen, torch.compile, ONNX Runtime, OpenVINO.
 
     python bench/run.py                          all models, threads 1 and 2, into bench/results/
-    python bench/run.py silero resnet18 -t 2     some
+    python bench/run.py silero resnet18 -t 2     some: their rows in the results are replaced
+    python bench/run.py --table                  the tables of the results again
     python bench/run.py --quick                  tiny models and short turns: that it works, not how fast
 
-Every contender is a process of its own; they run in turn, never at once (see turns.py). Results are compared before
-times are. The ratio is Stepwell's time over that of the best peer: less is better. Two more ratios tell whether the
-machine was busy: that of the fastest calls that were seen, and, for one thread, that of processor time.
+Every contender is a process of its own; they run in turn, never at once (see turns.py). All results of all contenders
+are compared with torch's. A ratio is the peer's time over ours: more is better. The exit status is 1 where Stepwell
+does not run a model natively, or gives other numbers than torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cases
 import machine
-import numpy as np
 import report
+import tables
 from models import MODELS
-from peer import PEERS
-from turns import HERE, Outcome, Peer, PeerFailed, ratio, take_turns
+from turns import HERE, Outcome, Peer, PeerFailed, take_turns
 
 OURS = "stepwell"
-TOLERANCE = 1e-3
-"""Of the largest element: peers sum in other orders."""
-
-HEADER = (
-    "model", "threads", "stepwell ms", "torch ms", "torch.jit ms", "onnxruntime ms", "best peer", "ratio", "of fastest", "of processor",
-    "first call cold s", "warm s", "peak MiB cold", "warm",
-)  # fmt: skip
+CONTENDERS = (OURS, "torch", "torch.jit", "inductor", "onnxruntime", "openvino")
+CACHES = {OURS: "STEPWELL_CACHE_DIR", "inductor": "TORCHINDUCTOR_CACHE_DIR"}
+"""Who keeps what it compiled on disk, and the variable that says where. Each is started twice: cold, then warm."""
+TOLERANCE = 1e-4
+"""Of the largest element of a result."""
 
 
-def measure(folder: Path, threads: int, rounds: int, seconds: float, peers: list[str]) -> dict[str, Outcome]:
-    """All contenders on one model. Ours is started twice with a cache of its own: cold, then warm."""
+def start(name: str, folder: Path, threads: int, environment: dict[str, str]) -> Outcome:
+    """A contender's start alone, in a process that ends then."""
+    with Peer(name, threads, environment) as peer:
+        return load(peer, folder)
+
+
+def load(peer: Peer, folder: Path) -> Outcome:
+    """How a start went; other numbers than torch's are a failure."""
+    try:
+        outcome = peer.load(folder)
+    except PeerFailed as reason:
+        return Outcome(failure=str(reason))
+    if outcome.difference > TOLERANCE:
+        outcome.failure = f"its results differ from torch's by {outcome.difference:.1e} of their largest element"
+    return outcome
+
+
+def measure(
+    folder: Path, threads: int, rounds: int, seconds: float, names: Sequence[str], caches: Path | None
+) -> dict[str, Outcome]:
+    """All contenders on one model: by name, and as "NAME cold" the first start of those that keep a cache.
+
+    Where a folder for caches is given, they are taken from there, as they are left, and no start is cold.
+    """
     outcomes: dict[str, Outcome] = {}
-    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as cache:
-        environment = {"STEPWELL_CACHE_DIR": cache, "STEPWELL_CACHE": "1"}
-        running: list[Peer] = []
-        with Peer(OURS, folder, threads, environment) as cold:
-            first = Outcome(**cold.ready)
-        for name in (OURS, *peers):
-            try:
-                running.append(stack.enter_context(Peer(name, folder, threads, environment)))
-            except PeerFailed as reason:
-                outcomes[name] = Outcome(failure=str(reason))
-        outcomes.update(take_turns(running, rounds, seconds))
-        outcomes["cold"] = first
-    _compare(folder, [peer.name for peer in running])
+    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as temporary:
+        running: dict[str, Peer] = {}
+        for name in names:
+            environment = {}
+            if name in CACHES:
+                cache = (caches or Path(temporary)) / f"{name}-{folder.name}-{threads}"
+                environment = {CACHES[name]: str(cache), "STEPWELL_CACHE": "1"}
+                if caches is None:
+                    outcomes[f"{name} cold"] = start(name, folder, threads, environment)
+            running[name] = stack.enter_context(Peer(name, threads, environment))
+            outcomes[name] = load(running[name], folder)
+        take_turns(running, outcomes, folder, rounds, seconds)
     return outcomes
 
 
-def _compare(folder: Path, names: list[str]) -> None:
-    """Raises AssertionError where a peer's first result differs from ours."""
-    ours = np.load(folder / f"{OURS}.npy")
-    for name in names[1:]:
-        theirs = np.load(folder / f"{name}.npy")
-        assert ours.shape == theirs.shape, f"{folder.name}: {name} gives {theirs.shape}, we {ours.shape}"
-        error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-        assert error < TOLERANCE, f"{folder.name}: {name} differs by {error:.1e} of the largest element"
-
-
-def best_peer(outcomes: dict[str, Outcome]) -> str | None:
-    """The fastest that is not us."""
-    found = [(o.time, name) for name, o in outcomes.items() if name in PEERS and name != OURS and o.rounds]
-    return min(found)[1] if found else None
-
-
-def row(name: str, threads: int, outcomes: dict[str, Outcome]) -> list[str]:
-    """One line of the table."""
-    ours, cold, best = outcomes[OURS], outcomes["cold"], best_peer(outcomes)
-    times = [report.milliseconds(outcomes[p].time if p in outcomes and outcomes[p].rounds else None) for p in PEERS]
-    compared = ("-", "-", "-", "-")
-    if best is not None:
-        fastest = min(outcomes[peer].fastest for peer in PEERS if peer != OURS and peer in outcomes)
-        # Threads that wait for others use the processor too: its time compares programs of one thread only.
-        worked = f"{ratio(ours.processor, outcomes[best].processor):.2f}" if threads == 1 else "-"
-        compared = (best, f"{ratio(ours.rounds, outcomes[best].rounds):.2f}", f"{ours.fastest / fastest:.2f}", worked)
-    started = (f"{cold.first_call:.2f}", f"{ours.first_call:.3f}", f"{cold.peak:.0f}", f"{ours.peak:.0f}")
-    return [name, str(threads), *times, *compared, *started]
+@contextlib.contextmanager
+def model_folder(kept: Path | None, names: Sequence[str], tiny: bool, script: str = "models.py") -> Iterator[Path]:
+    """A folder with these cases; those that are missing are made by a script."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = kept or Path(temporary)
+        missing = [name for name in names if not (folder / name / "case.json").exists()]
+        if missing:
+            command = [sys.executable, str(HERE / script), str(folder), *missing, *(["--tiny"] if tiny else [])]
+            subprocess.run(command, check=True, stdout=sys.stderr)
+        yield folder
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("-t", "--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.25, help="of one turn")
-    parser.add_argument("--peers", nargs="*", default=[p for p in PEERS if p != OURS])
+    parser.add_argument("--peers", nargs="*", default=list(CONTENDERS[1:]), metavar="PEER", help="default: all")
     parser.add_argument("--quick", action="store_true", help="tiny models, short turns; writes no results")
+    parser.add_argument("--table", action="store_true", help="measure nothing; print and write the tables again")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     parser.add_argument("--models", type=Path, help="folder to keep the models in (default: made anew each time)")
+    parser.add_argument("--caches", type=Path, help="folder to keep caches in: no cold starts (default: none)")
     given = parser.parse_args()
-    unknown = set(given.names) - set(MODELS)
-    if unknown:
-        parser.error(f"no model is called {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
+    for what, names, known in (("model", given.names, MODELS), ("peer", given.peers, CONTENDERS[1:])):
+        if unknown := set(names) - set(known):
+            parser.error(f"no {what} is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    results = earlier(given.out, "models") if not given.quick else []
+    about = machine.describe()
+    if given.table:
+        return _report(results, given.out)
     rounds, seconds = (2, 0.01) if given.quick else (given.rounds, given.seconds)
-    about, results, rows = machine.describe(), [], []
     machine.write_bytecode()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = given.models or Path(temporary)
-        missing = [name for name in given.names if not (folder / name / "case.json").exists()]
-        if missing:
-            tiny = ["--tiny"] if given.quick else []
-            subprocess.run([sys.executable, str(HERE / "models.py"), str(folder), *missing, *tiny], check=True)
+    peaks = {threads: machine.peak(threads, 0.2 if given.quick else 2.0) for threads in given.threads}
+    failed = False
+    with model_folder(given.models, given.names, given.quick) as folder:
         for name in given.names:
+            case = cases.read_case(folder / name)
             for threads in given.threads:
-                outcomes = measure(folder / name, threads, rounds, seconds, given.peers)
-                rows.append(row(name, threads, outcomes))
-                print("  ".join(rows[-1]), flush=True)
-                results.append(_plain(name, threads, outcomes))
-    text = report.table(HEADER, rows) + "\n\n" + report.machine_lines(about)
-    print(text)
-    if not given.quick:
-        report.write(given.out, "models", {"machine": about, "results": results}, text)
+                outcomes = measure(folder / name, threads, rounds, seconds, [OURS, *given.peers], given.caches)
+                row = {"model": name, "threads": threads, "flops": case.flops, "bytes": case.bytes}
+                row |= {"peak": asdict(peaks[threads]), "machine": about}
+                row["outcomes"] = {who: asdict(outcome) for who, outcome in outcomes.items()}
+                results = replaced(results, row, MODELS)
+                failed |= outcomes[OURS].failure is not None
+                print("  ".join(tables.speed_row(row)), flush=True)
+                if not given.quick:
+                    _report(results, given.out, silent=True)
+    print(tables.everything(results))
+    return int(failed)
+
+
+def earlier(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of NAME.json."""
+    file = folder / f"{name}.json"
+    return json.loads(file.read_text())["results"] if file.exists() else []
+
+
+def replaced(results: list[dict[str, Any]], row: dict[str, Any], order: Sequence[str]) -> list[dict[str, Any]]:
+    """With a row in the place of its predecessor; rows are in the order given."""
+    kept = [r for r in results if (r["model"], r["threads"]) != (row["model"], row["threads"])]
+    return sorted([*kept, row], key=lambda r: (order.index(r["model"]), r["threads"]))
+
+
+def _report(results: list[dict[str, Any]], folder: Path, silent: bool = False) -> int:
+    text = tables.everything(results)
+    if not silent:
+        print(text)
+    report.write(folder, "models", {"results": results}, text)
     return 0
-
-
-def _plain(name: str, threads: int, outcomes: dict[str, Outcome]) -> dict[str, Any]:
-    return {"model": name, "threads": threads, **{peer: asdict(outcome) for peer, outcome in outcomes.items()}}
 
 
 if __name__ == "__main__":

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch")
+from torch import Tensor, nn  # noqa: E402
+
 BENCH = Path(__file__).parents[1] / "bench"
+PEERS = ("torch", "torch.jit", "onnxruntime")
 pytestmark = pytest.mark.oracle
 
 
@@ -25,15 +32,64 @@ def bench(script: str, *arguments: str) -> str:
     return done.stdout
 
 
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of the first table, its header first."""
+    lines = [line for line in text[text.index("\n|") :].splitlines() if line]
+    table = list(itertools.takewhile(lambda line: line.startswith("|"), lines))
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in (table[0], *table[2:])]
+
+
 def test_models_against_their_peers() -> None:
+    """All results are compared with torch's; who cannot run a model is named with the reason."""
     pytest.importorskip("onnxruntime")
-    text = bench("run.py", "--quick", "encoder_small", "digits", "-t", "2")
-    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
-    assert [row.split("|")[1].strip() for row in rows] == ["encoder_small", "digits"]
+    pytest.importorskip("silero_vad")
+    text = bench("run.py", "--quick", "gpt2_decode", "silero", "-t", "2", "--peers", *PEERS)
+    header, *rows = rows_of(text)
+    assert [row[0] for row in rows] == ["gpt2_decode", "silero"]
     for row in rows:
-        _, name, _, ours, eager, frozen, onnx, best, *_ = (cell.strip() for cell in row.split("|"))
-        assert float(ours) > 0 and float(frozen) > 0 and float(onnx) > 0 and best
-        assert eager == "-" if name == "digits" else float(eager) > 0
+        cells = dict(zip(header, row, strict=True))
+        assert all(float(cells[f"{name} ms"]) > 0 for name in ("stepwell", "torch.jit", "onnxruntime"))
+        assert cells["best peer"] in PEERS and float(cells["ratio"]) > 0
+        assert cells["torch ms"] == "no" if cells["model"] == "silero" else float(cells["torch ms"]) > 0
+    assert "silero, torch: CannotRun: there is only an archive" in text
+
+
+def test_kernels_against_their_peers() -> None:
+    text = bench("kernels.py", "--quick", "norm", "-t", "1", "--peers", "torch", "onednn")
+    header, *rows = rows_of(text)
+    assert len(rows) == 2 and {"GFLOP/s", "GB/s", "our share"} <= set(header)
+    assert all(float(row[header.index("stepwell us")]) > 0 for row in rows)
+
+
+class Grows(nn.Module):
+    """A list of the module that grows has no static form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = torch.jit.Attribute([], list[int])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.size(0))
+        return x * len(self.seen)
+
+
+def test_other_numbers_than_torchs_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    cases, run, turns = (importlib.import_module(module) for module in ("cases", "run", "turns"))
+    cases.write("wrong", tmp_path, nn.Linear(3, 2).eval(), [np.ones((1, 3), np.float32)], "script")
+    with turns.Peer("torch.jit", 1) as peer:
+        assert run.load(peer, tmp_path).failure is None
+        np.savez(tmp_path / "expected.npz", np.ones((1, 2), np.float32))
+        assert "differ from torch's" in run.load(peer, tmp_path).failure
+
+
+def test_a_call_that_is_interpreted_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    cases, peer = importlib.import_module("cases"), importlib.import_module("peer")
+    torch.jit.script(Grows()).save(str(tmp_path / "model.pt"))
+    call = peer.stepwell(tmp_path, cases.Case("grows"), [np.ones((2, 2), np.float32)], 1)
+    with pytest.raises(peer.CannotRun, match="interpreted"):
+        call()
 
 
 def test_loops_against_torch_jit() -> None:
