@@ -60,7 +60,8 @@ def compile(
     """The method of a module (or a function), compiled for these inputs now instead of at its first call.
 
     inputs: arrays, or types such as "float32[1, 3, 224, 224]". Without inputs nothing is compiled yet.
-    target: "cpu" (the default), a `Target`, or the name of an x86-64 level ("x86-64-v3").
+    target: "cpu" (the default), a `Target`, or the name of an x86-64 level ("x86-64-v3"); "cpu,-winograd" keeps 3x3
+    convolutions direct: slower, and with half the rounding error.
     """  # fmt: skip
     chosen: Callable_ = (
         obj.method(method) if isinstance(obj, ScriptModule) else obj if isinstance(obj, Callable_) else script(obj)

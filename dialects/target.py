@@ -15,6 +15,7 @@ class Target:
     `triple`, `cpu` and `features` (comma-separated, each with + or -) are LLVM's. `vector_bits` is the width
     that vectors should have (a multiple of 64), `registers` how many vector registers there are, `l1`, `l2`
     and `l3` the data cache of one core in bytes (0: none, or unknown), `cores` how many threads make sense.
+    `winograd`: whether convolutions may be computed by Winograd's algorithm, which is faster and rounds more.
     """
 
     triple: str
@@ -26,6 +27,7 @@ class Target:
     l2: int = 512 << 10
     l3: int = 8 << 20
     cores: int = 1
+    winograd: bool = True
 
     def lanes(self, element_bits: int) -> int:
         """How many elements of a width one vector holds; at least 1."""

@@ -105,6 +105,16 @@ SCHEDULES: dict[str, dict[str, Key]] = {
     },
     # Convolution of each channel by itself; lanes run along the channel block.
     "depthwise": {"parallel": PARALLEL, "ow": Key("output columns of the register tile", AUTO, AUTO)},
+    # Winograd convolution on blocked channels: inputs transformed, products, outputs transformed, and what is
+    # elementwise after them.
+    "winograd": {
+        "parallel": PARALLEL,
+        "rows": Key("rows of tiles of one unit of work", AUTO, AUTO),
+        "columns": Key("columns of tiles of one unit of work", AUTO, AUTO),
+        "blocks": Key("blocks of output channels of one unit of work", AUTO, AUTO),
+        "tiles": Key("tiles of the register tile of a product", AUTO, AUTO),
+        "cob": Key("blocks of output channels of the register tile", AUTO, AUTO),
+    },
     # Reductions over small windows (pooling).
     "window": {
         "parallel": PARALLEL,
@@ -152,8 +162,8 @@ def schedule_value(schedule: DictionaryAttr, name: str) -> int:
 
 
 SCALAR_DIALECTS = ("arith", "math")
-TENSOR_OPS = ("linalg.generic", "linalg.fill", "tensor.empty", "tensor.dim", "tile.yield")
-"""What may stand in a kernel's body, beside scalar ops."""
+TENSOR_OPS = ("linalg.generic", "linalg.fill", "tensor.empty", "tensor.dim", "tensor.insert_slice", "tile.yield")
+"""What may stand in a kernel's body, beside scalar ops and constants. An insert_slice puts a border around an image."""
 
 
 @irdl_op_definition

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -42,12 +43,19 @@ def host() -> Target:
     return named(chosen) if chosen else detect()
 
 
+DIRECT = ",-winograd"
+"""After a target's name: convolutions are direct, which rounds less (see lowering/analysis/winograd)."""
+
+
 @cache
 def named(name: str) -> Target:
-    """`host`, a level of x86-64 (`x86-64-v3`) or an ARM CPU, on this operating system.
+    """`host`, a level of x86-64 (`x86-64-v3`) or an ARM CPU, on this operating system; with `,-winograd` after it,
+    convolutions are not computed by Winograd's algorithm.
 
     Raises ValueError, which lists the names, for any other.
     """
+    if name.endswith(DIRECT):
+        return replace(named(name.removesuffix(DIRECT)), winograd=False)
     if name in ("host", "native", "cpu"):
         return detect()
     cores = os.cpu_count() or 1

@@ -13,7 +13,9 @@ from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.ir import Attribute, Operation
 
 from stepwell.dialects import tile
+from stepwell.lowering.analysis.winograd import step_count
 from stepwell.lowering.linalg import structure
+from stepwell.lowering.linalg.winograd_form import Transform, input_transform, output_transform
 
 FUNCTION_FLOPS = 10
 """What one call of a math function (exp, tanh, ...) counts for: about the length of its polynomial."""
@@ -33,6 +35,9 @@ def work_of(kernel: tile.KernelOp) -> Work:
     for op in kernel.body.block.ops:
         if isinstance(op, GenericOp):
             sizes = structure.loop_sizes(op)
+            if (transform := input_transform(op) or output_transform(op)) is not None and flops is not None:
+                flops += _transform_flops(transform, op)
+                continue
             if DYNAMIC_INDEX in sizes:
                 flops = None
                 break
@@ -41,6 +46,17 @@ def work_of(kernel: tile.KernelOp) -> Work:
     kinds = [*kernel.function_type.inputs, *kernel.function_type.outputs]
     moved = [_bytes(kind) for kind in kinds if isinstance(kind, TensorType)]
     return Work(flops, None if None in moved else sum(size for size in moved if size is not None))
+
+
+def _transform_flops(transform: Transform, op: GenericOp) -> int:
+    """The steps of a Winograd transform: rows of each tile, then its columns."""
+    algorithm = transform.algorithm
+    square = structure.reduction_dims(op) == (7, 8)
+    products = 2 * algorithm.a if square else algorithm.a + algorithm.m
+    kind = (op.results[0] if square else transform.value).type
+    assert isinstance(kind, TensorType)
+    steps = step_count(algorithm.input if square else algorithm.output)
+    return _product(kind.get_shape()) // algorithm.a**2 * products * steps
 
 
 def _product(sizes: tuple[int, ...]) -> int:

@@ -15,6 +15,7 @@ from stepwell.lowering.linalg.hoist_constants import HoistConstants
 from stepwell.lowering.linalg.hoist_invariants import HoistInvariants
 from stepwell.lowering.linalg.pack_weights import PackWeights
 from stepwell.lowering.linalg.sink_reshapes import SinkReshapes
+from stepwell.lowering.linalg.winograd import Winograd
 from stepwell.lowering.pass_ import Pass
 
 SIMPLIFY: tuple[Pass, ...] = (
@@ -42,6 +43,8 @@ def passes(target: Target) -> tuple[Pass, ...]:
         # Epilogues follow their product onto its panels; packing and unpacking that met cancel as reshapes and
         # transposes; what is left joins its readers.
         SinkReshapes(), Canonicalize(), Dce(), FuseElementwise(packed=True), Canonicalize(), Cse(), Dce(),
+        # Epilogues are in place, and nothing after this takes the steps apart.
+        Winograd(target), Dce(),
         # Last: nothing after this may make new ops on weights.
         HoistConstants(), Dce(),
     )  # fmt: skip
@@ -59,5 +62,6 @@ __all__ = [
     "HoistInvariants",
     "PackWeights",
     "SinkReshapes",
+    "Winograd",
     "passes",
 ]

@@ -40,7 +40,7 @@ PREPARE = "prepare"
 
 COMPUTING = frozenset(("linalg.generic", "tensor.insert_slice", "tensor.extract_slice"))
 CARRYING = frozenset(("tensor.empty", "linalg.fill", "tensor.cast")) | {op.name for op in RESHAPES}
-GROWTH = 2
+GROWTH = 4
 SMALL = 1 << 16
 """A hoisted tensor may have GROWTH times the elements of the tensors that it is made of, or SMALL elements."""
 

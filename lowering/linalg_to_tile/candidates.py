@@ -65,11 +65,23 @@ def _conv(kernel: KernelOp, target: Target) -> list[Group]:
     return [tiles, _alternatives("ci_unroll", (1, 2, 4, 8, 16))]
 
 
+def _winograd(kernel: KernelOp, target: Target) -> list[Group]:
+    rows, blocks = kernel.size("rows"), kernel.size("blocks")
+    tiles = [
+        {"cob": count, "tiles": height}
+        for count in range(1, MOST_VECTORS + 1)
+        for height in _heights(count, target.registers)
+    ]
+    units = [{"rows": r} for r in sorted({1, rows, 2 * rows})]
+    return [tiles, units, _alternatives("blocks", sorted({max(1, blocks // 2), blocks, 2 * blocks}))]
+
+
 GROUPS: dict[str, Callable[[KernelOp, Target], list[Group]]] = {
     "map": lambda kernel, target: [_alternatives("unroll", (1, 2, 4, 8))],
     "rows": lambda kernel, target: [_alternatives("unroll", (1, 2, 4, 8)), _alternatives("keep", (0, 1))],
     "matmul": _matmul,
     "conv": _conv,
+    "winograd": _winograd,
     "depthwise": lambda kernel, target: [_alternatives("ow", (1, 2, 3, 4, 6, 7, 8, 12, 14))],
     "nest": lambda kernel, target: [_alternatives("unroll", (1, 2, 4, 8))],
 }

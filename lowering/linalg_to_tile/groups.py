@@ -4,6 +4,8 @@ A block is read once, in order. Each generic joins the group that makes one of i
 
     contraction, convolution, window,  take elementwise ops that read their result in place and alone (epilogue)
     nest (everything that is no other)
+    winograd                           the border of an image, its transform, the products, their transform, and
+                                       the same epilogue
     map                                elementwise ops over one space, sharing values or operands
     rows                               reductions of the inner dimensions, and whatever is elementwise over the
                                        same outer ones before, between and after them: softmax, layer norm
@@ -26,6 +28,7 @@ from xdsl.ir import Block, Operation, SSAValue
 from stepwell.lowering.analysis.affine import broadcast_positions, dims_of, is_identity
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.structure import DYNAMIC
+from stepwell.lowering.linalg.winograd_form import border_of, input_transform, is_product, output_transform
 
 MOST_MEMBERS = 24
 """Kernels do not grow beyond so many ops."""
@@ -40,6 +43,7 @@ class Kind(StrEnum):
 
     CONTRACTION = "contraction"
     CONVOLUTION = "convolution"
+    WINOGRAD = "winograd"
     WINDOW = "window"
     ROWS = "rows"
     MAP = "map"
@@ -81,6 +85,8 @@ def lead(op: GenericOp) -> Group:
         return Group(Kind.CONTRACTION, [op])
     if structure.convolution(op) is not None:
         return Group(Kind.CONVOLUTION, [op])
+    if (transform := input_transform(op)) is not None:
+        return Group(Kind.WINOGRAD, [*border(transform.value, op), op])
     if structure.window(op) is not None:
         return Group(Kind.WINDOW, [op])
     if structure.is_parallel(op):
@@ -88,6 +94,28 @@ def lead(op: GenericOp) -> Group:
         return Group(kind, [op])
     outer = outer_dims(op)
     return Group(Kind.NEST, [op]) if outer is None else Group(Kind.ROWS, [op], outer)
+
+
+def border(image: SSAValue, reader: Operation) -> list[Operation]:
+    """The op that puts a border around an image for one reader."""
+    found = border_of(image)
+    return [found.op] if found is not None and found.op.parent is reader.parent and image.has_one_use() else []
+
+
+def is_complete(group: Group) -> bool:
+    """Whether the last step of a Winograd convolution has joined its first."""
+    return any(output_transform(op) is not None for op in group.members)
+
+
+def _continues(op: GenericOp, last: Operation) -> bool:
+    """Whether an op is the step of a Winograd convolution after the last one, whose result nobody else reads."""
+    value = last.results[0]
+    if not value.has_one_use():
+        return False
+    if is_product(last):
+        transform = output_transform(op)
+        return transform is not None and transform.value is value
+    return is_product(op) and op._operands[0] is value
 
 
 def outer_dims(op: GenericOp) -> int | None:
@@ -110,6 +138,8 @@ def joins(op: GenericOp, group: Group) -> bool:
     """Whether an op that reads the group's results may become its last member. May turn a map into rows."""
     if not group.is_open or len(group.members) >= MOST_MEMBERS:
         return False
+    if group.kind == Kind.WINOGRAD and not is_complete(group):
+        return _continues(op, group.members[-1])
     if not structure.is_parallel(op):
         return _reduction_joins(op, group)
     if not all(is_identity(structure.output_map(op, r)) for r in range(len(op.results))):
@@ -220,6 +250,12 @@ def _is_sibling_reduction(op: GenericOp, group: Group) -> bool:
     )
 
 
+def _leave_border(group: Group) -> None:
+    """A transform whose products went elsewhere is a loop nest like any other, of an image that has its border."""
+    group.kind, group.members = Kind.NEST, group.members[-1:]
+    group.inside = set(group.members)
+
+
 # A block -------------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +268,9 @@ class Grouping:
         self._of: dict[Operation, Group] = {}
         for op in block.ops:
             self._place(op)
+        for group in self.groups:
+            if group.kind == Kind.WINOGRAD and not is_complete(group):
+                _leave_border(group)
 
     def _place(self, op: Operation) -> None:
         makers = self._makers(op)
@@ -245,6 +284,7 @@ class Grouping:
             if chosen is None:
                 chosen = lead(op)
                 self.groups.append(chosen)
+                self._of.update((member, chosen) for member in chosen.members)
             else:
                 chosen.add(op)
             self._of[op] = chosen

@@ -16,7 +16,8 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from stepwell.dialects.tile import KernelOp, LaunchOp, YieldOp
 from stepwell.lowering.linalg.cse import region_key
 from stepwell.lowering.linalg.edit import fused_location
-from stepwell.lowering.linalg_to_tile.groups import Group
+from stepwell.lowering.linalg.winograd_form import input_transform, output_transform
+from stepwell.lowering.linalg_to_tile.groups import Group, Kind
 from stepwell.lowering.linalg_to_tile.schedule import Schedule
 
 
@@ -87,12 +88,13 @@ def _with_makers(group: Group) -> tuple[list[Operation], list[SSAValue]]:
     """The ops of a kernel in order (members and what is remade for them), and the values from outside."""
     ordered: dict[Operation, None] = {}
     arguments: dict[SSAValue, None] = {}
+    matrices = _matrices(group)
 
     def need(value: SSAValue, inner: set[SSAValue]) -> None:
         owner = value.owner
         if value in inner or owner in ordered:
             return
-        if isinstance(owner, Operation) and owner not in group.inside and is_remade(owner):
+        if isinstance(owner, Operation) and owner not in group.inside and (is_remade(owner) or value in matrices):
             for operand in owner._operands:
                 need(operand, inner)
             ordered[owner] = None
@@ -110,6 +112,13 @@ def _with_makers(group: Group) -> tuple[list[Operation], list[SSAValue]]:
                 need(operand, inner)
         ordered[member] = None
     return list(ordered), list(arguments)
+
+
+def _matrices(group: Group) -> set[SSAValue]:
+    """The matrices of Winograd transforms: constants that the code is made for, not data."""
+    if group.kind != Kind.WINOGRAD:
+        return set()
+    return {op._operands[0] for op in group.members if input_transform(op) or output_transform(op)}
 
 
 def _key(ordered: list[Operation], arguments: list[SSAValue], results: list[SSAValue], schedule: Schedule) -> Hashable:

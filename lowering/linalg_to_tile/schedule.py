@@ -8,7 +8,7 @@ right within a factor of two or so, since they decide what is worth sharing amon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from xdsl.dialects.builtin import (
     AnyFloat,
@@ -26,10 +26,11 @@ from stepwell.dialects.target import Target
 from stepwell.dialects.tile import schedule_of
 from stepwell.lowering.analysis.affine import linear, positions
 from stepwell.lowering.analysis.cost import element_cost
-from stepwell.lowering.analysis.registers import convolution_tile, most_rows, register_tile
+from stepwell.lowering.analysis.registers import convolution_tile, register_tile
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.structure import DYNAMIC, Contraction, Convolution
 from stepwell.lowering.linalg_to_tile.groups import Group, Kind
+from stepwell.lowering.linalg_to_tile.winograd import divided
 
 ASSUMED = 32
 """What a size counts as that is only known at run time."""
@@ -61,6 +62,9 @@ class Schedule:
 def schedule(group: Group, target: Target, share: bool = True) -> Schedule:
     """The schedule of a group; `share` says whether the program's threads share work at all (see `team`)."""
     parallel = int(share and target.cores > 1 and microseconds(group, target) > WORTH_SHARING_US)
+    if group.kind == Kind.WINOGRAD:
+        division = divided(group, target if parallel else replace(target, cores=1)).division
+        return Schedule("winograd", (("parallel", parallel), *asdict(division).items()))
     leader = group.members[0]
     if isinstance(leader, GenericOp):
         contraction = structure.contraction(leader) if group.kind == Kind.CONTRACTION else None
@@ -113,6 +117,8 @@ def size_in_bytes(value: SSAValue) -> int:
 
 def microseconds(group: Group, target: Target) -> float:
     """How long one thread needs for a group: computing or streaming, whichever takes longer."""
+    if group.kind == Kind.WINOGRAD:
+        return divided(group, replace(target, cores=1)).cycles / CLOCK
     cycles = 0.0
     touched: set[SSAValue] = set(group.results())
     for op in group.members:
@@ -135,13 +141,11 @@ def matmul_tile(op: GenericOp, dims: Contraction, target: Target) -> tuple[tuple
     sizes = known(structure.loop_sizes(op))
     rows = product([sizes[d] for d in dims.m])
     lanes = compute_lanes(op, target)
-    tallest = most_rows(structure.row_bytes(op, dims))
     if is_packed(op, dims):
         panel = sizes[dims.n[-1]]
-        height, vectors = register_tile(rows, panel, lanes, target.registers, -(-panel // lanes), tallest)
+        height, vectors = register_tile(rows, panel, lanes, target.registers, exactly=-(-panel // lanes))
         return (("mr", height), ("nr", vectors * lanes), ("pack_b", 0))
-    columns = product([sizes[d] for d in dims.n])
-    height, vectors = register_tile(rows, columns, lanes, target.registers, tallest=tallest)
+    height, vectors = register_tile(rows, product([sizes[d] for d in dims.n]), lanes, target.registers)
     return (("mr", height), ("nr", vectors * lanes))
 
 

@@ -39,8 +39,6 @@ class Plan:
     unroll: int = 1
     whole: tuple[int, ...] = ()
     """Loops that are unrolled completely (small static windows); they come last in `order`."""
-    ahead: Callable[[Sequence[Poly]], None] | None = None
-    """Called at the beginning of each iteration of the innermost loop, with the first point at its first step."""
 
 
 @dataclass(eq=False)
@@ -349,6 +347,11 @@ class Evaluator:
         from stepwell.lowering.tile_to_loops.reduce import reduce_node
 
         return reduce_node(self, node, dims)
+
+    def provide(self, node: Node, index: Point, result: SSAValue) -> None:
+        """What a node with one result holds at an index of it, computed elsewhere."""
+        dims = self.dims_of(node, 0, index)
+        self._remember(self._key(node, dims), dims, [result])
 
     def _key(self, node: Node, dims: Sequence[Poly]) -> object:
         lanes = (self.lanes, self.mask) if any(d.has(LANE) for d in dims) else None

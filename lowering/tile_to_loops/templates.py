@@ -37,6 +37,7 @@ from stepwell.lowering.tile_to_loops.matmul import matmul
 from stepwell.lowering.tile_to_loops.nest import Nest, Space, Tiling, is_empty, spaces_of
 from stepwell.lowering.tile_to_loops.polynomial import ZERO, Atom, Poly
 from stepwell.lowering.tile_to_loops.transpose import Blocks, crossings
+from stepwell.lowering.tile_to_loops.winograd import winograd
 
 
 def lower_kernel(kernel: KernelOp, target: Target) -> func.FuncOp:
@@ -201,5 +202,5 @@ def sliding(frame: Frame) -> None:
 
 TEMPLATES: dict[str, Callable[[Frame], None]] = {
     "nest": nest, "map": nest, "rows": nest, "matmul": products, "conv": sliding, "depthwise": sliding,
-    "window": sliding,
+    "window": sliding, "winograd": winograd,
 }  # fmt: skip
