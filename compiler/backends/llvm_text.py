@@ -38,7 +38,7 @@ ORDERINGS = {number: keyword for keyword, number in upstream.ORDERINGS.items()}
 RMW_OPERATIONS = {number: keyword for keyword, number in upstream.RMW_OPERATIONS.items()}
 
 CALLABLE_INTRINSICS = frozenset((
-    "llvm.x86.sse2.pause", "llvm.aarch64.hint", "llvm.readcyclecounter", "llvm.readsteadycounter",
+    "llvm.x86.sse2.pause", "llvm.aarch64.hint", "llvm.readcyclecounter", "llvm.readsteadycounter", "llvm.prefetch",
     "llvm.nvvm.read.ptx.sreg.tid.x", "llvm.nvvm.read.ptx.sreg.ctaid.x",
     "llvm.nvvm.barrier.cta.sync.aligned.all", "llvm.nvvm.shfl.sync.bfly.i32",
 ))  # fmt: skip

@@ -29,6 +29,7 @@ WIDENED: tuple[type[Operation], ...] = (
 MISSING: tuple[type[Operation], ...] = (
     core.IndexCastUIOp, core.RemFOp, core.ErfcOp,
     core.IsNaNOp, core.IsInfOp, core.IsFiniteOp, core.StepOp, core.FromElementsOp, core.GatherOp, core.ScatterOp,
+    core.PrefetchOp,
     llvm.FPToSIOp, llvm.FPToUIOp, llvm.UIToFPOp, llvm.FreezeOp, llvm.AddrSpaceCastOp, llvm.PoisonOp, llvm.ExtractElementOp,
     llvm.SwitchOp, llvm.FenceOp, llvm.AtomicRMWOp, llvm.CmpXchgOp, *llvm.INTRINSICS.values(),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""arith, math and vector: ops that xDSL lacks or defines on scalars only."""
+"""arith, math, memref and vector: ops that xDSL lacks or defines on scalars only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import (
     AnyFloatConstr,
+    BoolAttr,
     IndexType,
     IntegerAttr,
     IntegerType,
@@ -16,6 +17,7 @@ from xdsl.dialects.builtin import (
     TensorType,
     VectorType,
     i1,
+    i32,
     i64,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -392,3 +394,58 @@ class ScatterOp(IRDLOperation):
         "$base `[` $offsets `]` `[` $indices `]` `,` $mask `,` $value attr-dict `:`"
         " type($base) `,` type($indices) `,` type($mask) `,` type($value)"
     )
+
+
+@irdl_op_definition
+class PrefetchOp(IRDLOperation):
+    """The line of an element is going to be needed soon: `locality<0>` in no cache, 1 in the last, 3 in the first."""
+
+    name = "memref.prefetch"
+    memref = operand_def(MemRefType)
+    indices = var_operand_def(IndexType)
+    isWrite = prop_def(BoolAttr)
+    localityHint = prop_def(IntegerAttr[IntegerType])
+    isDataCache = prop_def(BoolAttr)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> PrefetchOp:
+        memory = parser.parse_unresolved_operand()
+        indices = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_unresolved_operand)
+        parser.parse_punctuation(",")
+        writes = _one_of(parser, "read", "write")
+        parser.parse_punctuation(",")
+        parser.parse_keyword("locality")
+        with parser.in_angle_brackets():
+            locality = parser.parse_integer()
+        parser.parse_punctuation(",")
+        cache = _one_of(parser, "data", "instr")
+        attributes = parser.parse_optional_attr_dict()
+        parser.parse_punctuation(":")
+        kind = parser.parse_type()
+        operands = parser.resolve_operands([memory, *indices], [kind, *[IndexType()] * len(indices)], parser.pos)
+        properties = prefetch_properties(writes == "write", locality, cache == "data")
+        return cls.create(operands=operands, properties=properties, attributes=attributes)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_operand(self.memref)
+        with printer.in_square_brackets():
+            printer.print_list(self.indices, printer.print_operand)
+        writes = "write" if self.isWrite.value.data else "read"
+        cache = "data" if self.isDataCache.value.data else "instr"
+        printer.print_string(f", {writes}, locality<{self.localityHint.value.data}>, {cache}")
+        printer.print_op_attributes(self.attributes)
+        printer.print_string(" : ")
+        printer.print_attribute(self.memref.type)
+
+
+def _one_of(parser: Parser, first: str, second: str) -> str:
+    return parser.expect(
+        lambda: parser.parse_optional_keyword(first) or parser.parse_optional_keyword(second), f"{first} or {second}"
+    )
+
+
+def prefetch_properties(writes: bool, locality: int, data: bool = True) -> dict[str, Attribute]:
+    """The properties of a memref.prefetch."""
+    hint = IntegerAttr(locality, i32)
+    return {"isWrite": IntegerAttr(int(writes), i1), "localityHint": hint, "isDataCache": IntegerAttr(int(data), i1)}

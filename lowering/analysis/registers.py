@@ -4,17 +4,36 @@ With R vector registers, an `mr x (v vectors)` tile of accumulators needs `mr * 
 for a row of B, and one for the broadcast element of A. So mr = (R - v - 1) / v: 6 x 2 vectors with 16 registers,
 14 x 2 with 32; with fewer rows than that the tile gets wider. The same for convolutions, where `ow` columns
 stand for rows and `cob` channel blocks for vectors.
+
+Rows of A whose distance is a multiple of SET_BYTES fall on the same sets of the first-level cache at every step
+of k: a tile must not have more of them than a set has ways, or each row's line is gone before its other elements
+are used.
 """
 
 MOST_VECTORS = 6
 """The widest tile: it is for single rows, where only loads of B count."""
 
 
-def register_tile(rows: int, columns: int, lanes: int, registers: int, exactly: int | None = None) -> tuple[int, int]:
+SET_BYTES = 4096
+"""Addresses so far apart share a set of the first-level cache: a page, which its sets span on nearly every CPU."""
+
+MOST_ALIASED = 8
+"""So many rows on the same sets leave ways for B and the result."""
+
+
+def most_rows(row_bytes: int) -> int | None:
+    """The tallest tile for rows of A that lie so far apart; None where any height will do."""
+    return MOST_ALIASED if row_bytes and row_bytes % SET_BYTES == 0 else None
+
+
+def register_tile(
+    rows: int, columns: int, lanes: int, registers: int, exactly: int | None = None, tallest: int | None = None
+) -> tuple[int, int]:
     """(rows, vectors) of the tile of accumulators for a `rows x columns` result.
 
     As many accumulators as fit, wide enough that the loads of B and the broadcasts of A stay below the
-    multiply-adds, and with as few idle rows at the end as possible. `exactly` fixes the number of vectors.
+    multiply-adds, and with as few idle rows at the end as possible. `exactly` fixes the number of vectors,
+    `tallest` limits the rows.
     """
     widest = max(1, -(-columns // lanes))
     preferred = 3 if lanes <= 4 and registers >= 32 else 2
@@ -22,7 +41,7 @@ def register_tile(rows: int, columns: int, lanes: int, registers: int, exactly: 
     best_score = 0.0
     for vectors in (exactly,) if exactly else range(1, min(widest, MOST_VECTORS) + 1):
         limit = max(1, (registers - vectors - 1) // vectors)
-        for height in range(1, min(limit, rows) + 1):
+        for height in range(1, min(limit, rows, tallest or limit) + 1):
             useful = rows / (-(-rows // height) * height) * (widest / (-(-widest // vectors) * vectors))
             # Each step loads `vectors` and broadcasts `height` for `height * vectors` multiply-adds, two of each
             # a cycle; chains of additions need eight accumulators to be hidden.

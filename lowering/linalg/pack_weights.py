@@ -20,7 +20,7 @@ from xdsl.ir import Block, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
 from stepwell.lowering.analysis.affine import positions
-from stepwell.lowering.analysis.registers import register_tile
+from stepwell.lowering.analysis.registers import most_rows, register_tile
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.blocking import split_loops, transpose
 from stepwell.lowering.linalg.edit import Editor, replace
@@ -38,12 +38,12 @@ FEW_ROWS = 4
 """With so few rows a product is as fast as B is read."""
 
 
-def panel_width(rows: int, columns: int, lanes: int, registers: int) -> int | None:
+def panel_width(rows: int, columns: int, lanes: int, registers: int, tallest: int | None = None) -> int | None:
     """How many columns a panel has: the register tile's, or the next smaller number of vectors that divides.
 
     With few rows also what leaves lanes idle: only reading B from one end to the other counts then.
     """
-    _, vectors = register_tile(rows, columns, lanes, registers)
+    _, vectors = register_tile(rows, columns, lanes, registers, tallest=tallest)
     for count in range(vectors, 0, -1):
         if columns % (count * lanes) == 0:
             return count * lanes
@@ -110,7 +110,7 @@ class PackWeights(Pass):
         rows = 1
         for d in found.m:
             rows *= ASSUMED_ROWS if sizes[d] == DYNAMIC_INDEX else sizes[d]
-        width = panel_width(rows, columns, self.lanes, self.registers)
+        width = panel_width(rows, columns, self.lanes, self.registers, most_rows(structure.row_bytes(op, found)))
         edit = Editor(op)
         made = self._transposed(op, found, edit) if width is None else self._packed(op, found, width, edit)
         if made is not None:

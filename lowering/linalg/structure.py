@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, FixedBitwidthType, TensorType
 from xdsl.dialects.linalg.attrs import IteratorType
 from xdsl.dialects.linalg.ops import GenericOp, IndexOp, YieldOp
 from xdsl.dialects.tensor import ExtractOp
@@ -285,6 +285,23 @@ def contraction(op: GenericOp) -> Contraction | None:
         if order.index(n[0]) < order.index(m[0]):
             lhs, rhs, m, n = rhs, lhs, n, m
     return Contraction(batch, m, n, k, lhs, rhs)
+
+
+def row_bytes(op: GenericOp, dims: Contraction) -> int:
+    """How many bytes lie between one row of A and the next; 0 where there is one row, or sizes are dynamic."""
+    kind = op._operands[dims.lhs].type
+    assert isinstance(kind, TensorType)
+    element = kind.element_type
+    places = op.indexing_maps.data[dims.lhs].data.results
+    sizes, distance = loop_sizes(op), element.size if isinstance(element, FixedBitwidthType) else 8
+    rows = {d for d in dims.m if sizes[d] != 1}
+    for expression, size in zip(reversed(places), reversed(kind.get_shape()), strict=True):
+        if isinstance(expression, AffineDimExpr) and expression.position in rows:
+            return distance
+        if size == DYNAMIC:
+            return 0
+        distance *= size
+    return 0
 
 
 # Convolutions and windows --------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from stepwell.dialects.target import Target
 from stepwell.dialects.tile import schedule_of
 from stepwell.lowering.analysis.affine import linear, positions
 from stepwell.lowering.analysis.cost import element_cost
-from stepwell.lowering.analysis.registers import convolution_tile, register_tile
+from stepwell.lowering.analysis.registers import convolution_tile, most_rows, register_tile
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.structure import DYNAMIC, Contraction, Convolution
 from stepwell.lowering.linalg_to_tile.groups import Group, Kind
@@ -141,11 +141,13 @@ def matmul_tile(op: GenericOp, dims: Contraction, target: Target) -> tuple[tuple
     sizes = known(structure.loop_sizes(op))
     rows = product([sizes[d] for d in dims.m])
     lanes = compute_lanes(op, target)
+    tallest = most_rows(structure.row_bytes(op, dims))
     if is_packed(op, dims):
         panel = sizes[dims.n[-1]]
-        height, vectors = register_tile(rows, panel, lanes, target.registers, exactly=-(-panel // lanes))
+        height, vectors = register_tile(rows, panel, lanes, target.registers, -(-panel // lanes), tallest)
         return (("mr", height), ("nr", vectors * lanes), ("pack_b", 0))
-    height, vectors = register_tile(rows, product([sizes[d] for d in dims.n]), lanes, target.registers)
+    columns = product([sizes[d] for d in dims.n])
+    height, vectors = register_tile(rows, columns, lanes, target.registers, tallest=tallest)
     return (("mr", height), ("nr", vectors * lanes))
 
 

@@ -26,16 +26,19 @@ from xdsl.dialects.builtin import (
     SymbolRefAttr,
     TensorType,
     i8,
+    i32,
     i64,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream import llvm as upstream
 from stepwell.dialects.upstream.core import like
 from stepwell.lowering.loops_to_llvm.arithmetic import Handler, compare, splat
 from stepwell.lowering.loops_to_llvm.builder import FunctionLowering
+from stepwell.lowering.loops_to_llvm.support import call_intrinsic
 from stepwell.lowering.loops_to_llvm.types import (
     POINTER,
     Buffer,
@@ -288,6 +291,14 @@ def assume_alignment(lower: FunctionLowering, op: Operation) -> None:
     lower.buffers[op.results[0]] = lower.buffers[op.operands[0]]
 
 
+def prefetch(lower: FunctionLowering, op: Operation) -> None:
+    """memref.prefetch -> llvm.prefetch(address, write, locality, data)."""
+    assert isinstance(op, core.PrefetchOp)
+    pointer = lower.address(lower.buffers[op.memref], op.indices)
+    numbers = (int(op.isWrite.value.data != 0), op.localityHint.value.data, int(op.isDataCache.value.data != 0))
+    call_intrinsic(lower, "llvm.prefetch", (pointer, *(lower.integer(number, i32) for number in numbers)), None)
+
+
 HANDLERS: dict[type[Operation], Handler] = {
     memref.LoadOp: load,
     memref.StoreOp: store,
@@ -303,4 +314,5 @@ HANDLERS: dict[type[Operation], Handler] = {
     memref.CopyOp: copy,
     memref.GetGlobalOp: get_global,
     memref.AssumeAlignmentOp: assume_alignment,
+    core.PrefetchOp: prefetch,
 }

@@ -48,9 +48,10 @@ EXTERNAL: dict[str, tuple[tuple[Attribute, ...], Attribute | None]] = {
 """What may be called outside: from libc, or the system's own library."""
 
 
-def _intrinsic(
+def call_intrinsic(
     lower: FunctionLowering, name: str, arguments: tuple[SSAValue, ...], result: Attribute | None
 ) -> SSAValue | None:
+    """A call of one of LLVM's own functions; its result, if it has one."""
     op = lower.build(
         llvm.CallIntrinsicOp,
         arguments,
@@ -68,15 +69,15 @@ def _intrinsic(
 def pause(lower: FunctionLowering, target: Target) -> None:
     """Tell the core that this is a spin loop."""
     if target.architecture == "x86_64":
-        _intrinsic(lower, "llvm.x86.sse2.pause", (), None)
+        call_intrinsic(lower, "llvm.x86.sse2.pause", (), None)
     elif target.architecture == "aarch64":
-        _intrinsic(lower, "llvm.aarch64.hint", (lower.integer(1, i32),), None)
+        call_intrinsic(lower, "llvm.aarch64.hint", (lower.integer(1, i32),), None)
 
 
 def ticks(lower: FunctionLowering, target: Target) -> SSAValue:
     """A counter that runs at a constant rate on all cores."""
     name = "llvm.readcyclecounter" if target.architecture == "x86_64" else "llvm.readsteadycounter"
-    result = _intrinsic(lower, name, (), i64)
+    result = call_intrinsic(lower, name, (), i64)
     assert result is not None
     return result
 

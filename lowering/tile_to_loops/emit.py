@@ -146,10 +146,16 @@ class Emitter:
         return found
 
     def effect(
-        self, op_type: type[Operation], operands: Sequence[SSAValue], results: Sequence[Attribute] = ()
+        self,
+        op_type: type[Operation],
+        operands: Sequence[SSAValue],
+        results: Sequence[Attribute] = (),
+        properties: Mapping[str, Attribute] = NO_PROPERTIES,
     ) -> Operation:
         """An op that stays where it is written."""
-        op = op_type.create(operands=operands, result_types=results, location=self.location)
+        op = op_type.create(
+            operands=operands, result_types=results, properties=properties, location=self.location
+        )
         self.scopes[-1].ops.append(op)
         for value in op.results:
             self.depths[value] = self.depth

@@ -39,6 +39,8 @@ class Plan:
     unroll: int = 1
     whole: tuple[int, ...] = ()
     """Loops that are unrolled completely (small static windows); they come last in `order`."""
+    ahead: Callable[[Sequence[Poly]], None] | None = None
+    """Called at the beginning of each iteration of the innermost loop, with the first point at its first step."""
 
 
 @dataclass(eq=False)

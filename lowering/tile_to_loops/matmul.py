@@ -17,10 +17,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 
-from xdsl.dialects import memref, vector
 from xdsl.dialects.builtin import AnyFloat, TensorType
 from xdsl.ir import Attribute, SSAValue
 
+from stepwell.lowering.analysis.registers import most_rows
 from stepwell.lowering.linalg.structure import Contraction, contraction
 from stepwell.lowering.tile_to_loops.accesses import Accesses, Walk, symbolic
 from stepwell.lowering.tile_to_loops.choose import (
@@ -33,20 +33,25 @@ from stepwell.lowering.tile_to_loops.choose import (
     shared_axes,
     width,
 )
-from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Plan, Stage
+from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Plan
 from stepwell.lowering.tile_to_loops.frame import Frame
 from stepwell.lowering.tile_to_loops.graph import Node
-from stepwell.lowering.tile_to_loops.nest import Nest, Range, Space, Tiling, is_empty, spaces_of
-from stepwell.lowering.tile_to_loops.polynomial import LANE, ZERO, Atom, Poly
-from stepwell.lowering.tile_to_loops.transpose import transposed
-
-PADDING = 16
-"""Elements between staged rows, so that they do not fall on the same cache lines' sets."""
+from stepwell.lowering.tile_to_loops.nest import Nest, Space, Tiling, is_empty, spaces_of
+from stepwell.lowering.tile_to_loops.packing import NextPanels, PackB, StageA
+from stepwell.lowering.tile_to_loops.polynomial import ZERO, Atom, Poly
 
 FEW_ROWS = 8
 """With so few rows B is read once and not packed."""
 
 K_UNROLL = 4
+
+PANELS_OF_L2 = 8
+"""Which part of the second-level cache holds the panels of B that all rows go over, beside A, the result, and the next
+panels on their way."""
+
+MOST_TILES, FEW_TILES = 32, 8
+"""With more tiles of rows than that, the first one's waiting for B is not worth looking ahead for; with few, a block
+of panels is so much smaller, or the next one would come too late."""
 
 PANEL_BLOCKS_PER_CORE = 4
 """How many blocks of panels each thread should get: the more panels in one, the less often rows are staged."""
@@ -148,6 +153,8 @@ class Writer:
             PackB(self, nr, tiling.blocks[self.n_axis], contiguous).attach(nest)
         if self.m_axes and self._stages_a(rows, mr, nr, tiling):
             StageA(self, mr, self.m_axes[-1]).attach(nest)
+        elif self.m_axes and not pack and len(self.n_axes) > 1:
+            self._look_ahead(nest, mr)
         nest.write()
         return True
 
@@ -207,7 +214,7 @@ class Writer:
         return far and (rows is None or rows >= 6 * FEW_ROWS) and (self.k_total or 0) >= 32
 
     def _stages_a(self, rows: int | None, mr: int, nr: int, tiling: Tiling) -> bool:
-        """Whether rows of A are copied: where many columns use them and their stride is large."""
+        """Whether rows of A are copied: where many columns use them and too many would share sets of the cache."""
         k = self.k_total
         block = self._columns_at_once(tiling)
         wanted = self.frame.setting("pack_a", -1)
@@ -215,7 +222,10 @@ class Writer:
             return False
         if self._stride(self.product.dims.lhs, self.product.walk.reduced[self.node.op][-1]) != 1:
             return False
-        return wanted == 1 or (mr >= 4 and k >= 256 and block is not None and block >= 4 * nr)
+        stride = self._stride(self.product.dims.lhs, self.product.atoms[self.m_axes[0]])
+        row_bytes = (stride or 0) * width(self.element(self.product.dims.lhs)) // 8
+        aliased = mr > (most_rows(row_bytes) or mr)
+        return wanted == 1 or (aliased and k >= 256 and block is not None and block >= 4 * nr)
 
     def _columns_at_once(self, tiling: Tiling) -> int | None:
         """How many columns one block of work has; None where that is not known."""
@@ -250,7 +260,7 @@ class Writer:
             shared *= -(-(columns or nc) // nc)
         for axis in outer:
             blocks.setdefault(axis, 1)
-        panels = self._panels(nr) if not pack else {}
+        panels = self._panels(nr, mr) if not pack else {}
         for axis in blocks:
             blocks[axis] = max(1, tiling.tile.get(axis, 1))
             if axis in panels:
@@ -268,13 +278,28 @@ class Writer:
         if not pack and not parallel:
             tiling.blocks = panels
 
-    def _panels(self, nr: int) -> dict[int, int]:
-        """What one thread does at a time of a B that lies in panels: as many as half of the cache holds."""
+    def _look_ahead(self, nest: Nest, mr: int) -> None:
+        """Prefetch the panels of the next block of work, where there is one, and time to do it in."""
+        row_axis, panel_axis = self.m_axes[-1], self.n_axes[-2]
+        value = self.node.op._operands[self.product.dims.rhs]
+        count = nest.tiling.blocks.get(panel_axis, 0)
+        rows = nest.tiling.blocks.get(row_axis, self.space.sizes[row_axis].constant)
+        tiles = -(-rows // mr) if rows is not None else None
+        panels = self.space.sizes[panel_axis].constant
+        if not count or value not in self.evaluator.memories or (panels is not None and panels <= count):
+            return
+        if tiles is None or 1 < tiles <= MOST_TILES:
+            NextPanels(self, mr, row_axis, panel_axis, count).attach(nest, tiles)
+
+    def _panels(self, nr: int, mr: int) -> dict[int, int]:
+        """What one thread does at a time of a B that lies in panels: as many as a part of the cache holds."""
         panels = [a for a in self.n_axes if a != self.n_axis]
         if not panels or not self.k_total:
             return {}
         one = self.k_total * nr * width(self.element(self.product.dims.rhs)) // 8
-        return {panels[-1]: max(1, self.frame.target.l2 // 2 // one)}
+        rows = self._count(self.m_axes)
+        tiles = min(FEW_TILES, -(-rows // mr)) if rows is not None else FEW_TILES
+        return {panels[-1]: max(1, self.frame.target.l2 // PANELS_OF_L2 * tiles // FEW_TILES // one)}
 
     def read(self, operand: int, point: Sequence[Poly]) -> SSAValue:
         """An operand of the contraction at a point of its loops."""
@@ -299,155 +324,3 @@ class Writer:
         for dim, size in zip(self.product.dims.k, self.k_sizes, strict=True):
             total = total * size + dims[dim]
         return total
-
-
-class PackB:
-    """Copies a block of columns to scratch, nr of them together, and lets the contraction read there."""
-
-    def __init__(self, writer: Writer, nr: int, nc: int, contiguous: bool) -> None:
-        self.writer, self.nr, self.nc, self.contiguous = writer, nr, nc, contiguous
-        self.evaluator, self.emitter = writer.evaluator, writer.emitter
-        assert writer.k_total is not None
-        self.k = writer.k_total
-        self.first = ZERO
-        self.operand = writer.product.dims.rhs
-        element = writer.element(self.operand)
-        self.memory = writer.frame.scratch(element, self.k * nc, width(element) // 8)
-        self.n_dim = next(d for d, a in writer.product.axis_of.items() if a == writer.n_axis)
-
-    def attach(self, nest: Nest) -> None:
-        """Before the loops of each block of work."""
-        nest.prologue = self.pack
-
-    def place(self, dims: Sequence[Poly]) -> Poly:
-        """Where the element of a point of the contraction lies."""
-        column = dims[self.n_dim] - self.first
-        start = column.without(LANE)
-        panel, inside = self.emitter.quotient(start, self.nr), self.emitter.remainder(start, self.nr)
-        lane = Poly.of(LANE) * column.coefficient(LANE)
-        return panel * (self.nr * self.k) + self.writer.k_flat(dims) * self.nr + inside + lane
-
-    def pack(self, ranges: list[Range]) -> None:
-        """Copy the columns of a block."""
-        first, last = ranges[self.writer.n_axis]
-        self.first = first
-        panels = self.emitter.quotient(last - first + (self.nr - 1), self.nr)
-        point = [ZERO] * self.writer.node.rank
-        for dim, axis in self.writer.product.axis_of.items():
-            if axis != self.writer.n_axis:
-                point[dim] = ranges[axis][0]
-        self.evaluator.stages.pop((self.writer.node.op, self.operand), None)
-        with self.emitter.loop(ZERO, panels) as loop:
-            panel = self.emitter.atom(loop.variable)
-            if self.contiguous:
-                self._rows(point, first + panel * self.nr, panel, last)
-            else:
-                self._columns(point, first + panel * self.nr, panel, last)
-        self.evaluator.stages[(self.writer.node.op, self.operand)] = Stage(self.memory, self.place)
-
-    def _whole(self, last: Poly) -> bool:
-        """Whether every panel is full."""
-        size = self.writer.space.sizes[self.writer.n_axis].constant
-        return size is not None and size % self.nr == 0
-
-    def _rows(self, point: list[Poly], column: Poly, panel: Poly, last: Poly) -> None:
-        """Rows of B are contiguous: copied vector by vector."""
-        evaluator, emitter, lanes = self.evaluator, self.emitter, self.evaluator.vector_lanes
-        masked = not self._whole(last)
-        with self.writer.k_loops(self.writer.product.dims.k, point) as k:
-            for offset in range(0, self.nr, lanes):
-                at = column + offset
-                if masked:
-                    evaluator.mask = emitter.mask(emitter.scalar(last - at), lanes)
-                point[self.n_dim] = at + Poly.of(LANE)
-                value = emitter.broadcast(self.writer.read(self.operand, point), lanes)
-                evaluator.mask = None
-                target = panel * (self.nr * self.k) + k * self.nr + offset
-                emitter.effect(vector.StoreOp, (value, self.memory, emitter.scalar(target)))
-
-    def _columns(self, point: list[Poly], column: Poly, panel: Poly, last: Poly) -> None:
-        """Columns of B are contiguous: blocks are transposed; the columns after the last repeat it."""
-        evaluator, emitter, lanes = self.evaluator, self.emitter, self.evaluator.vector_lanes
-        inner = self.writer.product.dims.k[-1]
-        size = self.writer.k_sizes[-1].constant
-        assert size is not None
-        whole = self._whole(last)
-
-        def row(number: int) -> Poly:
-            at = column + number
-            return at if whole else emitter.minimum(at, last - 1)
-
-        with self.writer.k_loops(self.writer.product.dims.k[:-1], point) as base:
-            start = panel * (self.nr * self.k) + base * (size * self.nr)
-            if size >= lanes:
-                with emitter.loop(ZERO, Poly.of(size // lanes)) as loop:
-                    step = emitter.atom(loop.variable) * lanes
-                    for offset in range(0, self.nr, lanes):
-                        vectors = []
-                        for lane in range(lanes):
-                            point[self.n_dim], point[inner] = row(offset + lane), step + Poly.of(LANE)
-                            vectors.append(self.writer.read(self.operand, point))
-                        for lane, value in enumerate(transposed(emitter, vectors)):
-                            target = start + (step + lane) * self.nr + offset
-                            emitter.effect(vector.StoreOp, (value, self.memory, emitter.scalar(target)))
-            if size % lanes:
-                evaluator.lanes = 1
-                with emitter.loop(Poly.of(size // lanes * lanes), Poly.of(size)) as loop:
-                    point[inner] = emitter.atom(loop.variable)
-                    for number in range(self.nr):
-                        point[self.n_dim] = row(number)
-                        target = start + point[inner] * self.nr + number
-                        value = self.writer.read(self.operand, point)
-                        emitter.effect(memref.StoreOp, (value, self.memory, emitter.scalar(target)))
-                evaluator.lanes = lanes
-
-
-class StageA:
-    """Copies the rows of a register tile to scratch, side by side, and lets the contraction read there."""
-
-    def __init__(self, writer: Writer, rows: int, axis: int) -> None:
-        self.writer, self.rows = writer, rows
-        self.evaluator, self.emitter = writer.evaluator, writer.emitter
-        assert writer.k_total is not None
-        self.operand = writer.product.dims.lhs
-        element = writer.element(self.operand)
-        self.stride = -(-writer.k_total // PADDING) * PADDING + PADDING
-        self.memory = writer.frame.scratch(element, rows * self.stride, width(element) // 8)
-        self.dim = next(d for d, a in writer.product.axis_of.items() if a == axis)
-        self.axis = axis
-        self.first = ZERO
-
-    def attach(self, nest: Nest) -> None:
-        """Where a tile of rows has been chosen."""
-        self.nest = nest
-        nest.on_tile[self.axis] = self.copy
-
-    def place(self, dims: Sequence[Poly]) -> Poly:
-        """Where the element of a point of the contraction lies."""
-        return (dims[self.dim] - self.first) * self.stride + self.writer.k_flat(dims)
-
-    def copy(self, indices: list[Poly], chosen: dict[int, list[Poly]]) -> None:
-        """Copy the rows of a tile."""
-        evaluator, emitter, lanes, writer = self.evaluator, self.emitter, self.evaluator.vector_lanes, self.writer
-        self.first = indices[0]
-        evaluator.stages.pop((writer.node.op, self.operand), None)
-        point = [ZERO] * writer.node.rank
-        for dim, axis in writer.product.axis_of.items():
-            if axis in chosen:
-                point[dim] = chosen[axis][0]
-        inner, size = writer.product.dims.k[-1], writer.k_sizes[-1].constant
-        assert size is not None
-        with writer.k_loops(writer.product.dims.k[:-1], point) as base:
-            for low, high, width_ in ((0, size // lanes, lanes), (size // lanes * lanes, size, 1)):
-                if low == high:
-                    continue
-                evaluator.lanes = width_
-                with emitter.loop(Poly.of(low), Poly.of(high)) as loop:
-                    step = emitter.atom(loop.variable) * width_
-                    for number, row in enumerate(indices):
-                        point[self.dim] = row
-                        point[inner] = step + Poly.of(LANE) if width_ > 1 else step
-                        value = writer.read(self.operand, point)
-                        evaluator.store(value, self.memory, base * size + point[inner] + number * self.stride)
-                evaluator.lanes = lanes
-        evaluator.stages[(writer.node.op, self.operand)] = Stage(self.memory, self.place)

@@ -114,6 +114,8 @@ class Across:
         with self.emitter.loop(bounds[0], bounds[1], flat) as loop:
             inner = [loop.carried[i : i + width] for i in range(0, len(flat), width)]
             base = self.emitter.atom(loop.variable) * unroll
+            if self.plan.ahead is not None and not rest and unroll == self.plan.unroll:
+                self.plan.ahead(self._at(dims[:1], dim, base)[0])
             for step in range(unroll):
                 inner = self._loops(self._at(dims, dim, base + step), rest, inner)
             loop.yields = [value for values in inner for value in values]

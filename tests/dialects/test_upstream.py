@@ -41,6 +41,7 @@ func.func @core(%a: vector<4xi32>, %x: vector<4xf32>, %s: i1, %i: index, %m: mem
   %v = vector.gather %m[%i] [%u], %d, %x
     : memref<?xf32>, vector<4xindex>, vector<4xi1>, vector<4xf32> into vector<4xf32>
   vector.scatter %m[%i] [%u], %d, %x : memref<?xf32>, vector<4xindex>, vector<4xi1>, vector<4xf32>
+  memref.prefetch %m[%i], read, locality<2>, data : memref<?xf32>
   func.return
 }
 """

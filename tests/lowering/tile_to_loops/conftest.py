@@ -45,7 +45,7 @@ def parsed(text: str) -> ModuleOp:
     return module
 
 
-def lowered(kernel: str, target: Target) -> ModuleOp:
+def lower(kernel: str, target: Target) -> ModuleOp:
     """The loops of a kernel and of the function that calls it."""
     module = parsed(program(kernel))
     BufferizeHost().apply(module, context())
@@ -53,6 +53,12 @@ def lowered(kernel: str, target: Target) -> ModuleOp:
     AttachScratch(target).apply(module, context())
     module.verify()
     return module
+
+
+@pytest.fixture
+def lowered() -> Callable[[str, Target], ModuleOp]:
+    """lowered(kernel, target): the loops of a kernel and of the function that calls it."""
+    return lower
 
 
 Check = Callable[..., list[Array]]
@@ -71,12 +77,14 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.fixture
 def check(target: Target) -> Check:
-    """check(kernel, inputs): compiled and interpreted results agree; the compiled ones."""
+    """check(kernel, inputs): compiled (for `other`, where given) and interpreted results agree; the compiled ones."""
 
-    def checker(kernel: str, inputs: Sequence[Any], tolerance: float = 1e-5) -> list[Array]:
+    def checker(
+        kernel: str, inputs: Sequence[Any], tolerance: float = 1e-5, other: Target | None = None
+    ) -> list[Array]:
         expected = interpret(parsed(program(kernel)), "forward", list(inputs))
         expected = expected if isinstance(expected, (list, tuple)) else [expected]
-        results = [np.asarray(r) for r in jit.build(lowered(kernel, target), target)(*inputs)]
+        results = [np.asarray(r) for r in jit.build(lower(kernel, other or target), other or target)(*inputs)]
         assert len(results) == len(expected)
         for result, wanted in zip(results, expected, strict=True):
             wanted = np.asarray(wanted)

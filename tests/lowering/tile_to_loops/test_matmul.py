@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+
+from stepwell.compiler.backends.target import named
+from stepwell.dialects.target import Target
 
 RNG = np.random.default_rng(1)
 ALL = pytest.mark.parametrize("target", ["host", "x86-64-v3", "x86-64"], indirect=True)
@@ -109,3 +113,59 @@ def test_dynamic(check: Any, dynamic: str, b: str) -> None:
 def test_batched(check: Any, b: str) -> None:
     text = product(19, 33, 24, b=b, batch=3, keys=", parallel = 1 : i64")
     check(text, operands(19, 33, 24, "m, k", b, 3), 2e-4)
+
+
+def in_panels(m: int, panels: int, k: int, nr: int, keys: str) -> str:
+    """a @ b + bias, the columns of b in panels of nr, as pack-weights makes it."""
+    rows = "?" if m < 0 else str(m)
+    a, b = f"tensor<{rows}x{k}xf32>", f"tensor<{panels}x{k}x{nr}xf32>"
+    bias, c = f"tensor<{panels}x{nr}xf32>", f"tensor<{rows}x{panels}x{nr}xf32>"
+    size = "%zero = arith.constant 0 : index\n%rows = tensor.dim %a, %zero : " + a if m < 0 else ""
+    same = "affine_map<(d0, d1, d2) -> (d0, d1, d2)>"
+    return f"""tile.kernel @k(%a: {a}, %b: {b}, %bias: {bias}) -> ({c})
+        attributes {{schedule = {{template = "matmul", pack_b = 0 : i64, nr = {nr} : i64{keys}}}}} {{
+      {size}
+      %z = arith.constant 0.0 : f32
+      %e = tensor.empty({"%rows" if m < 0 else ""}) : {c}
+      %f = linalg.fill ins(%z : f32) outs(%e : {c}) -> {c}
+      %p = linalg.generic {{indexing_maps = [affine_map<(d0, d1, d2, d3) -> (d0, d3)>, affine_map<(d0, d1, d2, d3) -> (d1, d3, d2)>,
+          affine_map<(d0, d1, d2, d3) -> (d0, d1, d2)>], iterator_types = ["parallel", "parallel", "parallel", "reduction"]}}
+          ins(%a, %b : {a}, {b}) outs(%f : {c}) {{
+      ^bb0(%x: f32, %y: f32, %o: f32):
+        %t = arith.mulf %x, %y : f32
+        %u = arith.addf %o, %t : f32
+        linalg.yield %u : f32
+      }} -> {c}
+      %r = linalg.generic {{indexing_maps = [{same}, affine_map<(d0, d1, d2) -> (d1, d2)>, {same}],
+          iterator_types = ["parallel", "parallel", "parallel"]}} ins(%p, %bias : {c}, {bias}) outs(%e : {c}) {{
+      ^bb0(%x: f32, %y: f32, %o: f32):
+        %t = arith.addf %x, %y : f32
+        linalg.yield %t : f32
+      }} -> {c}
+      tile.yield %r : {c}
+    }}"""
+
+
+@pytest.mark.parametrize("rows", [1, 2, 13, 16, 40, 300, -1])
+@pytest.mark.parametrize("parallel", [0, 1])
+def test_panels(check: Any, rows: int, parallel: int, target: Target) -> None:
+    # A small cache has one panel in a block, so that there is a next one to be asked for.
+    target = replace(target, l2=4 << 10)
+    keys = f", mr = 8 : i64, parallel = {parallel} : i64"
+    for k in (1, 4, 7, 37):
+        inputs = [floats(20 if rows < 0 else rows, k), floats(5, k, 32), floats(5, 32)]
+        check(in_panels(rows, 5, k, 32, keys), inputs, 1e-4, target)
+
+
+def test_the_next_panels_are_asked_for(lowered: Any) -> None:
+    """Some tiles of rows go over a block of panels: that is when the next one can be fetched."""
+
+    def count(rows: int, panels: int) -> int:
+        target = replace(named("x86-64-v3"), l2=64 << 10, cores=1)
+        module = lowered(in_panels(rows, panels, 64, 16, ", mr = 6 : i64"), target)
+        return sum(op.name == "memref.prefetch" for op in module.walk())
+
+    assert count(30, 40) > 0
+    assert count(6, 40) == 0, "one tile of rows: B is only ever waited for"
+    assert count(30, 1) == 0, "one block: there is no next one"
+    assert count(30, 40) <= 4 * 16 // 16, "no more than the lines of one iteration"
