@@ -28,13 +28,15 @@ def load(
     """
     from stepwell.compiler.frontends.archive import read
     from stepwell.compiler.frontends.archive_objects import objects_of
+    from stepwell.compiler.threads_of_compilation import collector_paused
 
-    archive = read(file, map_location=map_location)
+    with collector_paused():
+        archive = read(file, map_location=map_location)
+        root, digest = objects_of(archive)
     if _extra_files is not None:
         for name in _extra_files:
             if name in archive.extra_files:
                 _extra_files[name] = archive.extra_files[name]
-    root, digest = objects_of(archive)
     return ScriptModule(Session(root, digest=digest), root)
 
 

@@ -90,11 +90,17 @@ class ScriptClass:
     properties: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
-    location: Location | None = None
+    locate: Callable[[], Location] | None = None
+    """Finds the class's place in the user's text, which is work that only an error is worth."""
     python: type | None = None
     """The Python class of a named tuple or enum, which is what users give and get."""
     remembered: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What the front end has found out about the class."""
+
+    @property
+    def location(self) -> Location | None:
+        """Where the user's text defines the class, if that is known."""
+        return self.locate() if self.locate is not None else None
 
     @property
     def short_name(self) -> str:

@@ -23,7 +23,7 @@ _lock = threading.Lock()
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Building IR makes many objects and no garbage: without the collector it is up to twice as fast."""
+    """Building IR and syntax trees makes many objects and no garbage: without the collector it is up to twice as fast."""
     enabled = gc.isenabled()
     gc.disable()
     try:

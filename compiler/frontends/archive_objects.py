@@ -136,7 +136,7 @@ class ArchiveEnvironment:
                 },
                 parameters=record.parameters,
                 buffers=record.buffers,
-                location=record.location,
+                locate=lambda: record.location,
             )
             for name, method in record.methods.items():
                 found.methods[name] = _function(method, self, found)

@@ -33,6 +33,7 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 
 from stepwell.dialects import dtypes, host
 from stepwell.dialects.dtypes import DType
+from stepwell.dialects.quick_ir import make, segments
 from stepwell.dialects.torch.declare import TensorInfo
 from stepwell.dialects.torch.scalar import INDEX, Emitter, Scalar, compute_dtype, constant
 from stepwell.dialects.torch.sizes import Call, Dim, Size, Symbol, product
@@ -234,14 +235,15 @@ class LinalgBuilder(Emitter):
         at = BodyBuilder(block, self.location)
         elements = [Scalar(v, t, at) for v, t in zip(block.args, [*(t.dtype for t in inputs), dtype], strict=True)]
         result = body(at, elements).cast(dtype)
-        at.add(linalg_ops.YieldOp.create(operands=[result.value]))
-        operation = linalg_ops.GenericOp.create(
-            operands=[*(t.value for t in inputs), start],
-            result_types=[tensor_type(sizes, dtype)],
-            properties={
+        at.add(make(linalg_ops.YieldOp, [result.value]))
+        operation = make(
+            linalg_ops.GenericOp,
+            [*(t.value for t in inputs), start],
+            [tensor_type(sizes, dtype)],
+            {
                 "indexing_maps": ArrayAttr([AffineMapAttr(m) for m in (*maps, output_map)]),
                 "iterator_types": ArrayAttr(list(iterators)),
-                "operandSegmentSizes": DenseArrayBase.from_list(i32, [len(inputs), 1]),
+                "operandSegmentSizes": segments(len(inputs), 1),
             },
             regions=[Region([block])],
         )

@@ -18,6 +18,7 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from stepwell.dialects import dtypes
 from stepwell.dialects.dtypes import BOOL, FLOATING, INTEGER, DType
+from stepwell.dialects.quick_ir import append, make
 from stepwell.dialects.upstream import core
 
 INDEX = IndexType()
@@ -34,7 +35,7 @@ class Emitter:
     def add(self, operation: Operation) -> Operation:
         if self.location is not None:
             operation.location = self.location
-        self.block.add_op(operation)
+        append(self.block, operation)
         return operation
 
     def op(
@@ -45,7 +46,7 @@ class Emitter:
         properties: Mapping[str, Attribute] | None = None,
     ) -> SSAValue:
         """Append an operation with one result and give that result."""
-        created = cls.create(operands=operands, result_types=[result_type], properties=properties or {})
+        created = make(cls, operands, [result_type], properties or {})
         return self.add(created).results[0]
 
     def constant(self, value: int | float | bool, type_: Attribute) -> SSAValue:

@@ -28,6 +28,7 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 
 from stepwell.dialects import host
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.quick_ir import NOTHING, index_attribute, make
 from stepwell.dialects.upstream import core
 from stepwell.dialects.walk import every_op
 from stepwell.lowering.cpu.barriers import drop_barriers
@@ -35,6 +36,7 @@ from stepwell.lowering.pass_ import Pass
 
 INDEX = IndexType()
 LESS = IntegerAttr(2, i64)
+NO_OVERFLOW = {"overflowFlags": arith.IntegerOverflowAttr("none")}
 
 PIECES, PIECE = 4, 8
 """How many small pieces of each thread's region are left to whoever comes first, and which part of it one of them is."""
@@ -155,18 +157,17 @@ class _Writer:
 
     def __call__(self, kind: type[Operation], left: SSAValue, right: SSAValue) -> SSAValue:
         flagged = kind in (arith.AddiOp, arith.SubiOp, arith.MuliOp)
-        properties = {"overflowFlags": arith.IntegerOverflowAttr("none")} if flagged else {}
-        op = kind.create(operands=(left, right), result_types=(INDEX,), properties=properties, location=self.location)
+        op = make(kind, (left, right), (INDEX,), NO_OVERFLOW if flagged else NOTHING, location=self.location)
         self.ops.append(op)
         return op.results[0]
 
     def constant(self, value: int) -> SSAValue:
-        op = arith.ConstantOp.create(result_types=(INDEX,), properties={"value": IntegerAttr(value, INDEX)})
+        op = make(arith.ConstantOp, (), (INDEX,), {"value": index_attribute(value)})
         self.ops.append(op)
         return op.results[0]
 
     def ask(self, kind: type[Operation]) -> SSAValue:
-        op = kind.create(result_types=(INDEX,), location=self.location)
+        op = make(kind, (), (INDEX,), location=self.location)
         self.ops.append(op)
         return op.results[0]
 

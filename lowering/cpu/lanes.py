@@ -18,6 +18,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
+from stepwell.dialects.quick_ir import make
 from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
 from stepwell.lowering.cpu.math_table import FORMATS, Coefficients, Format
@@ -62,7 +63,7 @@ class Lanes:
         properties: dict[str, Any] | None = None,
     ) -> SSAValue:
         """Write one op."""
-        made = op.create(operands=operands, result_types=(kind,), properties=properties or {}, location=self.location)
+        made = make(op, operands, (kind,), properties or {}, location=self.location)
         self.ops.append(made)
         return made.results[0]
 
@@ -87,7 +88,7 @@ class Lanes:
                 attribute = IntegerAttr(int(value), kind)
             else:
                 attribute = FloatAttr(value, kind)
-            op = arith.ConstantOp.create(result_types=(kind,), properties={"value": attribute})
+            op = make(arith.ConstantOp, (), (kind,), {"value": attribute})
             self.head.append(op)
             found = self.constants[key] = op.results[0]
         return found

@@ -23,6 +23,8 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
+from stepwell.dialects.quick_ir import NOTHING, index_attribute, make
+
 Replacement = SSAValue | Sequence[SSAValue]
 Fold = Callable[[Operation, "Editor"], Replacement | None]
 """What an op's results are, if they can be had without the op; None where they cannot.
@@ -55,12 +57,7 @@ class Editor:
         properties: Mapping[str, Attribute] | None = None,
     ) -> SSAValue:
         """The (folded) result of a new op with one result."""
-        op = op_type.create(
-            operands=operands,
-            result_types=(result_type,),
-            properties={} if properties is None else properties,
-            location=self.at.location,
-        )
+        op = make(op_type, operands, (result_type,), properties or NOTHING, location=self.at.location)
         self.insert(op)
         fold = self.folds.get(op.name)
         if fold is None:
@@ -74,12 +71,12 @@ class Editor:
 
     def constant(self, value: Attribute, type: Attribute) -> SSAValue:
         """An arith.constant of an attribute."""
-        op = arith.ConstantOp.create(result_types=(type,), properties={"value": value}, location=self.at.location)
+        op = make(arith.ConstantOp, (), (type,), {"value": value}, location=self.at.location)
         return self.insert(op).results[0]
 
     def index(self, value: int) -> SSAValue:
         """A constant of type index."""
-        return self.constant(IntegerAttr(value, INDEX), INDEX)
+        return self.constant(index_attribute(value), INDEX)
 
     def number(self, value: int | float | bool, type: Attribute) -> SSAValue:
         """A constant of an integer, index or floating type."""

@@ -13,17 +13,16 @@ from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import (
     AffineMapAttr,
     ArrayAttr,
-    DenseArrayBase,
     DenseIntOrFPElementsAttr,
     LocationAttr,
     TensorType,
-    i32,
 )
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
+from stepwell.dialects.quick_ir import make, segments
 from stepwell.lowering.linalg.edit import Editor, Fold, Replacement, constant_attribute, scalar_attribute
 from stepwell.lowering.linalg.structure import body, inputs, is_data_movement, output_map, outputs, yielded
 
@@ -99,13 +98,14 @@ def generic(
     location: LocationAttr | None = None,
 ) -> GenericOp:
     """A linalg.generic on tensors."""
-    return GenericOp.create(
-        operands=(*ins, *outs),
-        result_types=result_types,
-        properties={
+    return make(
+        GenericOp,
+        (*ins, *outs),
+        result_types,
+        {
             "indexing_maps": ArrayAttr([AffineMapAttr(m) for m in maps]),
             "iterator_types": ArrayAttr(iterators),
-            "operandSegmentSizes": DenseArrayBase.from_list(i32, [len(ins), len(outs)]),
+            "operandSegmentSizes": segments(len(ins), len(outs)),
         },
         regions=[region],
         location=location,

@@ -28,6 +28,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.quick_ir import append, append_all, make, segments
 from stepwell.dialects.upstream import llvm as upstream
 from stepwell.lowering.loops_to_llvm.types import POINTER, Buffer, Size, dynamic_parts, strides_of
 
@@ -55,12 +56,6 @@ INBOUNDS = UnitAttr()
 def integer_attribute(value: int, bits: int) -> IntegerAttr[IntegerType]:
     """An integer as an attribute of type i<bits>."""
     return IntegerAttr(value, bits)
-
-
-@cache
-def segments(*sizes: int) -> DenseArrayBase[IntegerType]:
-    """The sizes of operand groups."""
-    return DenseArrayBase.from_list(i32, sizes)
 
 
 @cache
@@ -120,15 +115,16 @@ class FunctionLowering:
         successors: Sequence[Block] = (),
     ) -> Operation:
         """Append one op to the current block."""
-        op = kind.create(
-            operands=operands,
-            result_types=results,
-            properties=properties or DEFAULTS.get(kind, NO_PROPERTIES),
+        op = make(
+            kind,
+            operands,
+            results,
+            properties or DEFAULTS.get(kind, NO_PROPERTIES),
             successors=successors,
             location=self.location,
         )
         assert self.block is not None
-        self.block.add_op(op)
+        append(self.block, op)
         return op
 
     def emit(
@@ -215,7 +211,7 @@ class FunctionLowering:
         full_key = (kind, key)
         found = self._constants.get(full_key)
         if found is None:
-            op = llvm.ConstantOp.create(result_types=(kind,), properties={"value": value})
+            op = make(llvm.ConstantOp, (), (kind,), {"value": value})
             self.head.append(op)
             found = self._constants[full_key] = op.results[0]
         return found
@@ -234,7 +230,7 @@ class FunctionLowering:
         self, kind: type[Operation], operands: Sequence[SSAValue], result: Attribute, properties: Properties
     ) -> SSAValue:
         """An op at the function's beginning: stack memory, addresses of globals."""
-        op = kind.create(operands=operands, result_types=(result,), properties=properties)
+        op = make(kind, operands, (result,), properties)
         self.head.append(op)
         return op.results[0]
 
@@ -242,7 +238,7 @@ class FunctionLowering:
         """Put constants and other head ops where they dominate everything."""
         first = self.entry.first_op
         if first is None:
-            self.entry.add_ops(self.head)
+            append_all(self.entry, self.head)
         else:
             self.entry.insert_ops_before(self.head, first)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import cast
 
 from xdsl.dialects import llvm, vector
@@ -53,8 +55,14 @@ def lanes(kind: Attribute) -> int:
 
 def shuffle_of(lower: FunctionLowering, a: SSAValue, b: SSAValue, mask: list[int]) -> SSAValue:
     """shufflevector; -1 leaves a lane undefined."""
-    result = VectorType(vector_type(a.type).element_type, [len(mask)])
-    return lower.emit(llvm.ShuffleVectorOp, (a, b), result, {"mask": DenseArrayBase.from_list(i32, mask)})
+    kind, properties = _shuffle(vector_type(a.type).element_type, tuple(mask))
+    return lower.emit(llvm.ShuffleVectorOp, (a, b), kind, properties)
+
+
+@cache
+def _shuffle(element: Attribute, mask: tuple[int, ...]) -> tuple[VectorType[Attribute], Mapping[str, Attribute]]:
+    """The result's type and the properties of a shuffle."""
+    return VectorType(element, [len(mask)]), {"mask": DenseArrayBase.from_list(i32, mask)}
 
 
 def poison(lower: FunctionLowering, kind: Attribute) -> SSAValue:

@@ -28,12 +28,16 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.host import ALONE
+from stepwell.dialects.quick_ir import append_all, index_attribute, make
 from stepwell.dialects.target import Target
 from stepwell.dialects.upstream import core
 from stepwell.lowering.tile_to_loops.polynomial import Atom, Poly
 
 INDEX = IndexType()
 NO_PROPERTIES: Mapping[str, Attribute] = {}
+
+NUMBERS: dict[tuple[float | str, Attribute], Attribute] = {}
+"""The attributes of constants so far, of all kernels: making one costs more than making an op."""
 
 STAYING = frozenset({arith.DivSIOp, arith.DivUIOp, arith.RemSIOp, arith.RemUIOp, arith.FloorDivSIOp,
                      arith.CeilDivSIOp, arith.CeilDivUIOp})  # fmt: skip
@@ -73,7 +77,6 @@ class Emitter:
         self.location: LocationAttr | None = None
         """Of the op that is being lowered."""
         self._vectors: dict[tuple[Attribute, int], VectorType[Attribute]] = {}
-        self._numbers: dict[tuple[float, Attribute], Attribute] = {}
         self._atoms: dict[SSAValue, Atom] = {}
 
     # ------ where
@@ -137,9 +140,7 @@ class Emitter:
         key = (op_type, id(result), *map(id, operands), *map(id, properties.values()))
         found = scope.memo.get(key)
         if found is None:
-            op = op_type.create(
-                operands=operands, result_types=(result,), properties=properties, location=self.location
-            )
+            op = make(op_type, operands, (result,), properties, location=self.location)
             scope.ops.append(op)
             found = scope.memo[key] = op.results[0]
             self.depths[found] = depth
@@ -153,9 +154,7 @@ class Emitter:
         properties: Mapping[str, Attribute] = NO_PROPERTIES,
     ) -> Operation:
         """An op that stays where it is written."""
-        op = op_type.create(
-            operands=operands, result_types=results, properties=properties, location=self.location
-        )
+        op = make(op_type, operands, results, properties, location=self.location)
         self.scopes[-1].ops.append(op)
         for value in op.results:
             self.depths[value] = self.depth
@@ -174,14 +173,14 @@ class Emitter:
     def number(self, value: float, kind: Attribute) -> SSAValue:
         """A constant; all lanes of it where `kind` is a vector."""
         key = (value, kind) if value == value and value != 0 else (repr(value), kind)
-        attribute = self._numbers.get(key)  # type: ignore[arg-type]
+        attribute = NUMBERS.get(key)
         if attribute is None:
-            attribute = self._numbers[key] = constant_attribute(value, kind)  # type: ignore[index]
+            attribute = NUMBERS[key] = constant_attribute(value, kind)
         return self.emit(arith.ConstantOp, (), kind, {"value": attribute})
 
     def index(self, value: int) -> SSAValue:
         """A constant of type index."""
-        return self.number(value, INDEX)
+        return self.emit(arith.ConstantOp, (), INDEX, {"value": index_attribute(value)})
 
     def vector_type(self, element: Attribute, lanes: int) -> VectorType[Attribute]:
         """The vector type, one object each."""
@@ -272,9 +271,7 @@ class Emitter:
         assert isinstance(kind, MemRefType)
         static = [count] if isinstance(count, int) else [DYNAMIC_INDEX]
         dynamic = [] if isinstance(count, int) else [count]
-        op = memref.ReinterpretCastOp(
-            value, [], dynamic, [], [0], static, [1], MemRefType(kind.element_type, static)
-        )
+        op = memref.ReinterpretCastOp(value, [], dynamic, [], [0], static, [1], MemRefType(kind.element_type, static))
         self.scopes[0].ops.append(op)
         self.depths[op.results[0]] = 0
         return op.results[0]
@@ -295,11 +292,8 @@ class Emitter:
         loop = Loop(block.args[0], block.args[1:])
         yield loop
         scope = self.scopes.pop()
-        block.add_ops(scope.ops)
-        block.add_op(scf.YieldOp.create(operands=loop.yields))
-        op = scf.ForOp.create(
-            operands=operands, result_types=[v.type for v in inits], regions=[Region(block)], location=self.location
-        )
+        append_all(block, [*scope.ops, make(scf.YieldOp, loop.yields)])
+        op = make(scf.ForOp, operands, [v.type for v in inits], regions=[Region(block)], location=self.location)
         self.scopes[-1].ops.append(op)
         loop.results = [self.argument(value) for value in op.results]
 
@@ -314,8 +308,7 @@ class Emitter:
         self._atoms[block.args[0]] = Atom(block.args[0], count.constant)
         yield block.args[0]
         scope = self.scopes.pop()
-        block.add_ops(scope.ops)
-        block.add_op(scf.ReduceOp.create())
+        append_all(block, [*scope.ops, make(scf.ReduceOp)])
         self.scopes[-1].ops.append(
             scf.ParallelOp.create(
                 operands=bounds,
@@ -332,8 +325,8 @@ class Emitter:
         self.scopes.append(Scope(guards=True))
         yield
         scope = self.scopes.pop()
-        block = Block(scope.ops)
-        block.add_op(scf.YieldOp.create())
+        block = Block()
+        append_all(block, [*scope.ops, make(scf.YieldOp)])
         self.scopes[-1].ops.append(
             scf.IfOp.create(operands=(condition,), regions=[Region(block), Region()], location=self.location)
         )

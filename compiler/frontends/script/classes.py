@@ -10,6 +10,7 @@ import inspect
 import sys
 import types
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def _type(script: ScriptClass, annotation: Any) -> TypeExpr:
 
 def _fill_class(script: ScriptClass, cls: type) -> None:
     source, node = class_definition(cls)
-    script.location = source.locate(node)
+    script.locate = partial(source.locate, node)
     for base in reversed(_bases(cls)):
         _fill_from(script, base)
     initialize = script.methods.get("__init__")
