@@ -37,7 +37,7 @@ def load(
         for name in _extra_files:
             if name in archive.extra_files:
                 _extra_files[name] = archive.extra_files[name]
-    return ScriptModule(Session(root, digest=digest), root)
+    return ScriptModule(Session(root, digest=digest, weights=archive.identity), root)
 
 
 def script(obj: Any = None) -> Any:

@@ -21,6 +21,7 @@ from stepwell.compiler.backends.target import host as host_target
 from stepwell.compiler.cache import Cache
 from stepwell.compiler.pipeline import STEPS, Report, Verify, run
 from stepwell.compiler.program import Program, Resources
+from stepwell.compiler.threads_of_compilation import Aside
 from stepwell.dialects.levels import LINALG, LOOPS
 from stepwell.dialects.target import Target
 from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, keep_only, part_of
@@ -99,18 +100,22 @@ def compile_program(
     functions = {op.sym_name.data: op for op in program.module.ops if isinstance(op, func.FuncOp)}
     entry = entry_name(program.module)
     order = result_order(functions[entry])
-    prepare: jit.CompiledObject | None = None
+    prepare: Aside[jit.CompiledObject] | None = None
     prepared: tuple[str, ...] = ()
     if PREPARE in functions:
         prepared = tuple(_result_names(functions[PREPARE]))
         part = Program(part_of(program.module, PREPARE), program.resources)
         keep_only(program.module, entry)
-        prepare = _object(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
-    forward = _object(program, "", target, report, verify=verify, profile=profile, cache=cache)
-    return Compiled(forward, order, prepare, prepared), report
+        prepare = _begin(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
+    # LLVM works on the first object while Python lowers to the second.
+    forward = _begin(program, "", target, report, verify=verify, profile=profile, cache=cache)
+    started = time.perf_counter()
+    compiled = Compiled(forward.result(), order, prepare.result() if prepare is not None else None, prepared)
+    report.timings.append(("llvm", time.perf_counter() - started))
+    return compiled, report
 
 
-def _object(
+def _begin(
     program: Program,
     entry: str,
     target: Target,
@@ -119,15 +124,12 @@ def _object(
     verify: Verify,
     profile: bool,
     cache: Cache | None,
-) -> jit.CompiledObject:
-    """One entry, from the loops level to an object file."""
+) -> Aside[jit.CompiledObject]:
+    """One entry, from the loops level to its LLVM text, of which an object file is being made."""
     last = LoopsToLlvm(target, entry, profile)
     steps = tuple(last if step is LoopsToLlvm else step for step in STEPS)
     report.timings += run(program, target=target, steps=steps, verify=verify).timings
-    started = time.perf_counter()
-    compiled = jit.compile_llvm(program.module, target, cache=cache)
-    report.timings.append(("llvm", time.perf_counter() - started))
-    return compiled
+    return jit.begin_llvm(program.module, target, cache=cache)
 
 
 def result_order(function: func.FuncOp) -> tuple[int, ...]:

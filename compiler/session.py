@@ -34,13 +34,15 @@ from stepwell.compiler.variant import (
 if TYPE_CHECKING:
     from stepwell.compiler.frontends.language.program import RawProgram
     from stepwell.compiler.interpreter.torch import Written
+    from stepwell.compiler.packed_weights import PackedWeights
     from stepwell.dialects.target import Target
 
 
 class Session:
     """root: the object of an archive or scripted class, None for functions. digest: identifies the source text
     (bytes of an archive's code, a script's source); with it variants are found in the cache without a front end.
-    constants: arrays that the source names by number (an archive's CONSTANTS).
+    constants: arrays that the source names by number (an archive's CONSTANTS). weights: identifies the file that the
+    arrays came from, as long as they are what it holds; with it packed weights are found in the cache.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Session:
         constants: Sequence[Any] = (),
         target: Target | None = None,
         use_cache: bool = True,
+        weights: str | None = None,
     ) -> None:
         self.constants = constants
+        self.weights = weights
         self.root, self.digest, self.target = root, digest, target
         self.cache = object_cache.default() if use_cache else None
         self.lock = threading.RLock()
@@ -75,6 +79,7 @@ class Session:
 
     def forget(self) -> None:
         """An attribute was set from outside: what was compiled with its old value is dropped."""
+        self.weights = None
         self._raw.clear()
         for method in self._methods.values():
             method.forget()
@@ -132,7 +137,8 @@ class Session:
             method.statistics.cache_hits += 1
             artifact = Artifact.from_bytes(stored)
             request = Request("", method.names, call, pattern, state)
-            return link(artifact, find_arrays(artifact.metadata["sources"], method.owner, self.constants), request)
+            resources = find_arrays(artifact.metadata["sources"], method.owner, self.constants)
+            return link(artifact, resources, request, self._packed(key))
         from stepwell.lowering.torch.specialize import CannotSpecialize
 
         try:
@@ -171,7 +177,16 @@ class Session:
         sources = sources_of({n: resources[n] for n in constant_names(artifact)}, method.owner, self.constants)
         if self.cache is not None and key is not None and sources is not None:
             self.cache.put(key, artifact.with_metadata(sources=sources).to_bytes())
-        return link(artifact, specialized.program.resources, self.request(method, call, pattern, state))
+        request = self.request(method, call, pattern, state)
+        return link(artifact, specialized.program.resources, request, self._packed(key))
+
+    def _packed(self, key: str | None) -> PackedWeights | None:
+        """Where the packed weights of a variant lie; None where they are not known to be those of a file."""
+        if self.cache is None or key is None or self.weights is None:
+            return None
+        from stepwell.compiler.packed_weights import PackedWeights
+
+        return PackedWeights(self.cache, object_cache.key_of("weights", key, self.weights))
 
     def _key(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> str | None:
         declared = sys.modules.get("stepwell.dialects.torch.declare")
@@ -198,6 +213,7 @@ class Session:
 
         raw = self.raw(method)
         if method.owner is not None and writes_tensors(raw.module, True) and make_writable(self.root or method.owner):
+            self.weights = None
             self._raw.clear()
             raw = self.raw(method)
         machine = RawMachine(raw.module, raw.resources, lambda name: ScriptObject(raw.classes[name]))

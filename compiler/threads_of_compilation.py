@@ -1,5 +1,6 @@
 """Compiling recurses as deep as the program nests; a thread with a large stack makes that safe. It makes many objects
-and no garbage, so the collector rests meanwhile."""
+and no garbage, so the collector rests meanwhile. LLVM runs without the interpreter's lock, so that it can work in a
+thread of its own while Python lowers what comes next."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -18,7 +19,8 @@ STACK = 256 << 20
 RECURSION = 60_000
 """Python frames that fit it."""
 
-_lock = threading.Lock()
+_one_deep = threading.Lock()
+_starting = threading.Lock()
 
 
 @contextmanager
@@ -33,28 +35,41 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+class Aside(Generic[T]):
+    """Work in a thread of its own with a large stack, begun at once. `result` waits, and gives what the work returns
+    or raises."""
+
+    def __init__(self, work: Callable[[], T], name: str) -> None:
+        self._work = work
+        self._outcome: list[T] = []
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name)
+        with _starting:
+            previous = threading.stack_size(STACK)
+            try:
+                self._thread.start()
+            finally:
+                threading.stack_size(previous)
+
+    def _run(self) -> None:
+        try:
+            self._outcome.append(self._work())
+        except BaseException as error:
+            self._failure = error
+
+    def result(self) -> T:
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome[0]
+
+
 def deep_stack(work: Callable[[], T]) -> T:
     """Run `work` in a thread with a large stack, the collector paused; what it returns or raises."""
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            with collector_paused():
-                outcome.append(work())
-        except BaseException as error:
-            failure.append(error)
-
-    with _lock:
-        previous, limit = threading.stack_size(STACK), sys.getrecursionlimit()
+    with _one_deep, collector_paused():
+        limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, RECURSION))
         try:
-            thread = threading.Thread(target=run, name="stepwell-compile")
-            thread.start()
+            return Aside(work, "stepwell-compile").result()
         finally:
-            threading.stack_size(previous)
-        thread.join()
-        sys.setrecursionlimit(limit)
-    if failure:
-        raise failure[0]
-    return outcome[0]
+            sys.setrecursionlimit(limit)

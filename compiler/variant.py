@@ -16,6 +16,7 @@ from stepwell.compiler.executable import Artifact, AttributePath, Executable, In
 from stepwell.compiler.signature import SMALLEST_SYMBOLIC, Call, Pattern, describe, facts_of
 
 if TYPE_CHECKING:
+    from stepwell.compiler.packed_weights import PackedWeights
     from stepwell.compiler.program import Program
     from stepwell.dialects.target import Target
     from stepwell.lowering.torch.specialize import Contract
@@ -131,15 +132,26 @@ def constant_names(artifact: Artifact) -> set[str]:
     return names - set(artifact.metadata["prepared"])
 
 
-def link(artifact: Artifact, resources: Mapping[str, np.ndarray[Any, Any]], request: Request) -> Executable:
-    """An executable from what the cache holds, its weights prepared and bound, for calls like the request's."""
+def link(
+    artifact: Artifact,
+    resources: Mapping[str, np.ndarray[Any, Any]],
+    request: Request,
+    weights: PackedWeights | None = None,
+) -> Executable:
+    """An executable from what the cache holds, its weights prepared (or found in `weights`, or left there) and bound,
+    for calls like the request's."""
     from stepwell.compiler.backends import jit
 
     data = artifact.metadata
     constants = _Constants(resources)
     if "prepare" in artifact.parts:
-        prepare = jit.load(jit.CompiledObject.from_bytes(artifact.parts["prepare"]), constants)
-        constants.prepared.update(zip(data["prepared"], map(np.asarray, prepare()), strict=True))
+        found = weights.find() if weights is not None else None
+        if found is None:
+            prepare = jit.load(jit.CompiledObject.from_bytes(artifact.parts["prepare"]), constants)
+            found = dict(zip(data["prepared"], map(np.asarray, prepare()), strict=True))
+            if weights is not None:
+                weights.keep(found)
+        constants.prepared.update(found)
     native = jit.load(jit.CompiledObject.from_bytes(artifact.parts["forward"]), constants)
     inputs: tuple[Input, ...] = tuple((kind, tuple(where)) for kind, where in data["inputs"])
     positions = request.positions()

@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stepwell.compiler import cache as object_cache
+from stepwell.compiler.threads_of_compilation import Aside
 from stepwell.dialects.target import Target
 from stepwell.runtime.abi import FrameLayout
 from stepwell.runtime.function import NativeFunction
@@ -96,21 +97,30 @@ def lower_module(module: ModuleOp, target: Target, *, entry: str = "forward", pr
 
 def compile_llvm(module: ModuleOp, target: Target, *, cache: object_cache.Cache | None = None) -> CompiledObject:
     """The llvm level to object code, by way of the cache where there is one."""
+    return begin_llvm(module, target, cache=cache).result()
+
+
+def begin_llvm(module: ModuleOp, target: Target, *, cache: object_cache.Cache | None = None) -> Aside[CompiledObject]:
+    """`compile_llvm` in another thread, which needs nothing more of the module: LLVM reads its text."""
     from xdsl.dialects.builtin import StringAttr
 
     from stepwell.compiler.backends.llvm_text import print_module
 
     layout = module.attributes["host.layout"]
     assert isinstance(layout, StringAttr)
-    text = print_module(module)
-    key = object_cache.key_of("llvm text", text, repr(target), layout.data)
-    stored = cache.get(key) if cache is not None else None
-    if stored is not None:
-        return CompiledObject.from_bytes(stored)
-    result = CompiledObject(compile_object(text, target), layout.data)
-    if cache is not None:
-        cache.put(key, result.to_bytes())
-    return result
+    text, description = print_module(module), layout.data
+
+    def work() -> CompiledObject:
+        key = object_cache.key_of("llvm text", text, repr(target), description)
+        stored = cache.get(key) if cache is not None else None
+        if stored is not None:
+            return CompiledObject.from_bytes(stored)
+        result = CompiledObject(compile_object(text, target), description)
+        if cache is not None:
+            cache.put(key, result.to_bytes())
+        return result
+
+    return Aside(work, "stepwell-llvm")
 
 
 def load(compiled: CompiledObject, constants: Mapping[str, np.ndarray[Any, Any]] | None = None) -> NativeFunction:
@@ -155,12 +165,10 @@ def optimized(text: str, target: Target) -> Any:
     module.data_layout = str(machine.target_data)
     module.verify()
     builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(1))
-    passes = binding.create_new_function_pass_manager()
+    passes = binding.create_new_module_pass_manager()  # one call: each has to wait for the interpreter's lock
     passes.add_simplify_cfg_pass()
     passes.add_instruction_combine_pass()
-    for function in module.functions:
-        if not function.is_declaration:
-            passes.run(function, builder)
+    passes.run(module, builder)
     return module
 
 

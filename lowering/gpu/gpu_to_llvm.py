@@ -34,6 +34,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Operation, Region, SSAValue
 
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.quick_ir import segments
 from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream import gpu as upstream_gpu
 from stepwell.dialects.upstream import llvm as upstream
@@ -44,7 +45,7 @@ from stepwell.lowering.gpu.ranges import Ranges
 from stepwell.lowering.gpu.tile_to_gpu import functions_of
 from stepwell.lowering.loops_to_llvm import arithmetic, control, memory, vectors
 from stepwell.lowering.loops_to_llvm.arithmetic import Handler
-from stepwell.lowering.loops_to_llvm.builder import NO_BUNDLES, WRAPS, FunctionLowering, segments
+from stepwell.lowering.loops_to_llvm.builder import NO_BUNDLES, WRAPS, FunctionLowering
 from stepwell.lowering.loops_to_llvm.module import ModuleLowering, flat_types
 from stepwell.lowering.loops_to_llvm.types import POINTER, byte_size
 

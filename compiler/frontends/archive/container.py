@@ -6,6 +6,7 @@ The layout is that of PyTorch's `PyTorchStreamReader`: one folder at the root, r
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from typing import IO
@@ -53,6 +54,15 @@ class Container:
     def names(self, prefix: str = "") -> list[str]:
         """The records whose names start with a prefix, in the order of the directory."""
         return [name for name in self.entries if name.startswith(prefix)]
+
+    def identity(self) -> str | None:
+        """A digest of the file's place and time and of its records' names, sizes and checksums; None for no file."""
+        if self.source.identity is None:
+            return None
+        digest = hashlib.sha256(repr(self.source.identity).encode())
+        for name, entry in self.entries.items():
+            digest.update(repr((name, entry.method, entry.crc, entry.size, entry.data)).encode())
+        return digest.hexdigest()
 
     def size(self, name: str) -> int:
         """The number of bytes of a record; ArchiveError when it is missing."""

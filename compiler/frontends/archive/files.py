@@ -25,6 +25,8 @@ class ByteSource:
 
     name: str
     length: int
+    identity: tuple[int, ...] | None = None
+    """Numbers that change when the file is written again or another takes its place; None for what is no file."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly these bytes; ArchiveError when the file ends before."""
@@ -61,7 +63,9 @@ class FileSource(ByteSource):
 
     def __init__(self, file: IO[bytes], name: str, mapped: bool) -> None:
         self.file, self.name = file, name
-        self.length = os.fstat(file.fileno()).st_size
+        state = os.fstat(file.fileno())
+        self.length = state.st_size
+        self.identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
         self.view: Bytes | None = None
         if mapped and self.length:
             self.view = np.frombuffer(_map(file.fileno(), self.length), np.uint8)

@@ -27,7 +27,8 @@ class ArchiveData:
     written to: tensors are read-only views.) `code` finds classes and functions. `version` decides which operators
     have their old meaning (upgraders.py). `name` is the root folder, `file` what errors call the archive.
     `extra_files` are the user's own records. `traced_inputs` maps methods of a traced module to the arguments that
-    it was traced with (their tensors usually have no data), or is None.
+    it was traced with (their tensors usually have no data), or is None. `identity` differs between files with
+    different records (None for an archive that is no file).
     """
 
     file: str
@@ -38,6 +39,7 @@ class ArchiveData:
     code: CodeIndex
     extra_files: dict[str, bytes]
     traced_inputs: DictData | None
+    identity: str | None = None
 
 
 def read(
@@ -74,7 +76,7 @@ def read(
         extra = {name.removeprefix("extra/"): container.read(name) for name in container.names("extra/")}
         traced = _traced_inputs(container, location)
         name = container.source.name
-        result = ArchiveData(name, container.root, container.version, root, constants, code, extra, traced)
+        result = ArchiveData(name, container.root, container.version, root, constants, code, extra, traced, container.identity())
     for key in extra_files or ():
         if key in result.extra_files:
             extra_files[key] = result.extra_files[key]  # type: ignore[index]
