@@ -6,6 +6,8 @@ split too; the inner dimensions go to the end of the tensor, those of reduced lo
     image   [n, c, y, x]      -> [n, c/b, y, x, b]
     filter  [f, c, ky, kx]    -> [f/b, c/b, ky, kx, b of c, b of f]
     bias    [f]               -> [f/b, b]
+
+Where b does not divide C, the last block is filled up: packing puts zeros there, unpacking leaves them out.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import tensor
-from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, TensorType, i64
+from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, TensorType, i32, i64
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.dialects.linalg.ops import FillOp, GenericOp, YieldOp
-from xdsl.ir import Block, Region, SSAValue
+from xdsl.ir import Attribute, Block, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
 from stepwell.lowering.analysis.affine import dims_of, renumber
@@ -44,7 +46,7 @@ def empty(shape: Sequence[int], like: SSAValue, places: Sequence[int | None], ed
 def split_shape(shape: Sequence[int], dims: Dims) -> tuple[list[int], list[int]]:
     """The blocked shape, and the dimension that each of its dimensions comes from."""
     blocks = dict(dims)
-    outer = [s // blocks[d] if d in blocks else s for d, s in enumerate(shape)]
+    outer = [-(-s // blocks[d]) if d in blocks else s for d, s in enumerate(shape)]
     return outer + [b for _, b in dims], [*range(len(shape)), *(d for d, _ in dims)]
 
 
@@ -59,8 +61,37 @@ def permutation(rank: int, dims: Dims) -> list[int]:
     return [place[d, False] for d in range(rank)] + [place[d, True] for d, _ in dims]
 
 
+def filled_up(value: SSAValue, dims: Dims, edit: Editor) -> SSAValue:
+    """A tensor with zeros behind its contents, so that blocks divide its dimensions."""
+    shape, blocks = list(shape_of(value)), dict(dims)
+    whole = [-(-s // blocks[d]) * blocks[d] if d in blocks else s for d, s in enumerate(shape)]
+    if whole == shape:
+        return value
+    assert isinstance(value.type, TensorType)
+    target = empty(whole, value, range(len(shape)), edit)
+    zeros = FillOp([edit.number(0, value.type.element_type)], [target], [target.type])
+    zeros.location = edit.at.location
+    into = edit.insert(zeros).results[0]
+    sizes, properties = slice_of(value, shape, edit)
+    return edit.add(tensor.InsertSliceOp, (value, into, *sizes), into.type, properties | segments(2, len(sizes)))
+
+
+def slice_of(value: SSAValue, shape: Sequence[int], edit: Editor) -> tuple[list[SSAValue], dict[str, Attribute]]:
+    """The slice from the origin of a shape whose dynamic sizes are those of a tensor: operands and properties."""
+    rank = len(shape)
+    sizes = [dynamic_size(value, d, edit) for d, s in enumerate(shape) if s == DYNAMIC_INDEX]
+    parts = {"offsets": [0] * rank, "sizes": list(shape), "strides": [1] * rank}
+    return sizes, {f"static_{name}": DenseArrayBase.from_list(i64, part) for name, part in parts.items()}
+
+
+def segments(tensors: int, sizes: int) -> dict[str, Attribute]:
+    """operandSegmentSizes of a slice whose only dynamic operands are sizes."""
+    return {"operandSegmentSizes": DenseArrayBase.from_list(i32, [1] * tensors + [0, sizes, 0])}
+
+
 def pack(value: SSAValue, dims: Dims, edit: Editor) -> SSAValue:
     """A tensor in blocked layout: an expand_shape, and a transpose where the inner dimensions are not last yet."""
+    value = filled_up(value, dims, edit)
     shape = shape_of(value)
     blocks = dict(dims)
     order = permutation(len(shape), dims)
@@ -81,8 +112,9 @@ def pack(value: SSAValue, dims: Dims, edit: Editor) -> SSAValue:
     return transpose(expanded, order, edit)
 
 
-def unpack(value: SSAValue, rank: int, dims: Dims, edit: Editor) -> SSAValue:
-    """The plain tensor of a blocked one: the inverse of `pack`."""
+def unpack(value: SSAValue, plain: Sequence[int], dims: Dims, edit: Editor) -> SSAValue:
+    """The plain tensor, of the given shape, of a blocked one: the inverse of `pack`."""
+    rank = len(plain)
     order = permutation(rank, dims)
     back = [order.index(d) for d in range(len(order))]
     apart = transpose(value, back, edit)
@@ -98,7 +130,12 @@ def unpack(value: SSAValue, rank: int, dims: Dims, edit: Editor) -> SSAValue:
         position += width
     assert isinstance(apart.type, TensorType)
     kind = TensorType(apart.type.element_type, shape)
-    return edit.add(tensor.CollapseShapeOp, (apart,), kind, {"reassociation": reassociation(groups)})
+    whole = edit.add(tensor.CollapseShapeOp, (apart,), kind, {"reassociation": reassociation(groups)})
+    if shape == list(plain):
+        return whole
+    sizes, properties = slice_of(whole, plain, edit)
+    kind = TensorType(kind.element_type, plain)
+    return edit.add(tensor.ExtractSliceOp, (whole, *sizes), kind, properties | segments(1, len(sizes)))
 
 
 def transpose(value: SSAValue, order: Sequence[int], edit: Editor) -> SSAValue:

@@ -7,10 +7,10 @@ blocks becomes
     O[n, f/b, y, x, b] += I[n, c/b, y*s + ky, x*s + kx, b] * F[f/b, c/b, ky, kx, b, b]
 
 (with few input channels, as in a first layer, the image stays plain). The block is one for a whole module, so that
-tensors meet in one layout: a full vector where nearly all work has channels for it, else half of one, and so on.
-Elementwise ops, poolings, spatial
-means, paddings and concatenations that read a blocked tensor follow. Every blocked tensor has its plain form
-beside it, made by a transpose and a collapse; where nobody needs that, `dce` removes it.
+tensors meet in one layout: the one with which the module's convolutions take least time. Channels that do not fill
+their last block leave some of it idle (see pad_channels).
+Elementwise ops, poolings, spatial means, paddings and concatenations that read a blocked tensor follow. Every blocked
+tensor has its plain form beside it, made by a transpose and a collapse; where nobody needs that, `dce` removes it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,40 @@ from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.blocking import Dims, pack, packed_output, split_loops, split_shape, unpack
 from stepwell.lowering.linalg.edit import Editor, replace
 from stepwell.lowering.linalg.generics import Draft
+from stepwell.lowering.linalg.pad_channels import Number, filled_with, masked, results_beyond
 from stepwell.lowering.linalg.shapes import integers, shape_of
 from stepwell.lowering.pass_ import Pass
 
 CHANNEL = 1
 """The dimension of plain tensors that holds channels."""
 
-Blocked = dict[SSAValue, SSAValue]
+@dataclass(frozen=True)
+class Packed:
+    """A blocked tensor, and what lies in it beyond the last channel; None where that is not known."""
+
+    value: SSAValue
+    beyond: Number = 0
+
+
+Blocked = dict[SSAValue, Packed]
 """Plain tensors to their blocked forms."""
 
 
-NEARLY_ALL = 0.9
-"""The share of multiplications that must fit a block for it to be chosen over a smaller one."""
+MOST_IDLE = 1.5
+"""Channels are filled up to whole blocks where that makes them at most so many times more."""
+
+UNBLOCKED = 6.0
+"""How many times longer a convolution takes on channels that are not blocked."""
 
 SMALLEST = 4
+
+
+def whole_blocks(size: int, block: int) -> int | None:
+    """A number of channels, filled up to whole blocks; None where they are too few or too many are missing."""
+    if size == DYNAMIC_INDEX or size < 1:
+        return None
+    filled = -(-size // block) * block
+    return filled if filled <= MOST_IDLE * size else None
 
 
 def output_channels(op: GenericOp, found: structure.Convolution) -> int:
@@ -52,7 +72,7 @@ def output_channels(op: GenericOp, found: structure.Convolution) -> int:
 
 
 def choose_block(module: ModuleOp, widest: int) -> int:
-    """The largest block, from `widest` down by halves, that nearly all convolutions' channels fill."""
+    """The block, among `widest` and its halves, with which all convolutions together take the least time."""
     work: dict[int, float] = {}
     for op in module.walk():
         found = structure.convolution(op) if isinstance(op, GenericOp) else None
@@ -62,19 +82,24 @@ def choose_block(module: ModuleOp, widest: int) -> int:
                 steps *= max(1, size)
             channels = output_channels(op, found)
             work[channels] = work.get(channels, 0.0) + steps
-    block = widest
-    usable = sum(w for channels, w in work.items() if channels % SMALLEST == 0)
-    while block > SMALLEST:
-        if sum(w for channels, w in work.items() if channels % block == 0) >= NEARLY_ALL * usable:
-            return block
-        block //= 2
-    return block
+
+    def time(block: int) -> float:
+        total = 0.0
+        for channels, steps in work.items():
+            filled = whole_blocks(channels, block)
+            total += steps * (UNBLOCKED if filled is None else widest / block * filled / channels)
+        return total
+
+    blocks = [widest]
+    while blocks[-1] > SMALLEST:
+        blocks.append(blocks[-1] // 2)
+    return min(blocks, key=time)
 
 
 @dataclass(frozen=True)
 class ChooseLayout(Pass):
     """Give convolutions and what lies between them blocked channels. After: every convolution whose output
-    channels are a multiple of the chosen block, at most `widest`, has them as innermost dimension."""
+    channels fill blocks of the chosen size, at most `widest`, has such a block as innermost dimension."""
 
     name = "choose-layout"
     widest: int = 8
@@ -132,12 +157,12 @@ class Rewriter:
             return {}
         loops = {out[0]: self.block}
         for channel in found.in_channels:
-            if self._fills_blocks(sizes[channel]) and _is_channel(op.indexing_maps.data[found.input].data, channel):
+            if sizes[channel] >= self.block and self._fills_blocks(sizes[channel]) and _is_channel(op.indexing_maps.data[found.input].data, channel):
                 loops[channel] = self.block
         return loops
 
     def _fills_blocks(self, size: int) -> bool:
-        return size != DYNAMIC_INDEX and size >= self.block and size % self.block == 0
+        return whole_blocks(size, self.block) is not None
 
     def _following_loops(self, op: GenericOp, blocked: Blocked) -> dict[int, int]:
         """The channel loop of an op that reads a blocked tensor, where more of what it reads is blocked than is
@@ -170,35 +195,63 @@ class Rewriter:
         edit = Editor(op)
         dims = [split.dims(attribute.data) for attribute in op.indexing_maps.data]
         count = len(op.results)
-        operands: list[SSAValue] = []
+        operands: list[Packed] = []
         for index, (operand, own) in enumerate(zip(op._operands, dims, strict=True)):
             start = packed_output(operand, own, edit) if own and index >= len(op._operands) - count else None
-            operands.append(start if start is not None else self._packed(operand, own, blocked, edit))
+            operands.append(Packed(start) if start is not None else self._packed(operand, own, blocked, edit))
+        filled_up = self._filled_up(op, loops)
+        operands = [self._summed(operand, op, n, filled_up, edit) for n, operand in enumerate(operands)]
+        beyond = results_beyond(op, [self._beyond(o, op, n, filled_up) for n, o in enumerate(operands)])
         draft = Draft.of(op)
-        draft.inputs, draft.outputs = operands[:-count], operands[-count:]
+        values = [operand.value for operand in operands]
+        draft.inputs, draft.outputs = values[:-count], values[-count:]
         draft.maps = [split.map(attribute.data) for attribute in op.indexing_maps.data]
         draft.iterators = list(split.iterators)
         draft.result_types = [value.type for value in draft.outputs]
-        ranks = [len(shape_of(result)) for result in op.results]
+        shapes = [shape_of(result) for result in op.results]
         made = draft.build()
         edit.insert(made)
-        plain = [
-            unpack(result, rank, own, edit) if own else result
-            for result, rank, own in zip(made.results, ranks, dims[-count:], strict=True)
-        ]
-        for value, result, own in zip(plain, made.results, dims[-count:], strict=True):
-            if _is_standard(own, len(shape_of(value)), self.block):
-                blocked[value] = result
+        plain: list[SSAValue] = []
+        for result, shape, own, rest in zip(made.results, shapes, dims[-count:], beyond, strict=True):
+            packed = self._finished(Packed(result, rest), shape, own, edit)
+            plain.append(unpack(packed.value, shape, own, edit) if own else result)
+            if _is_standard(own, len(shape), self.block):
+                blocked[plain[-1]] = packed
         replace(op, plain)
 
-    def _packed(self, value: SSAValue, dims: Dims, blocked: Blocked, edit: Editor) -> SSAValue:
+    def _filled_up(self, op: GenericOp, loops: dict[int, int]) -> list[int]:
+        """The split loops whose last block is not full."""
+        sizes = structure.loop_sizes(op)
+        return [loop for loop, block in loops.items() if sizes[loop] % block]
+
+    def _summed(self, operand: Packed, op: GenericOp, number: int, filled_up: list[int], edit: Editor) -> Packed:
+        """An operand of an op that sums over channels up to the end of the last block: zeros where there are none."""
+        reduced = [loop for loop in filled_up if loop in structure.reduction_dims(op)]
+        read = op.indexing_maps.data[number].data.results
+        if operand.beyond == 0 or not any(AffineDimExpr(loop) in read for loop in reduced):
+            return operand
+        return Packed(masked(operand.value, CHANNEL, shape_of(op._operands[number])[CHANNEL], edit))
+
+    def _beyond(self, operand: Packed, op: GenericOp, number: int, filled_up: list[int]) -> Number:
+        """What an operand is where the results are beyond the last channel: known where it has those channels too."""
+        kept = [loop for loop in filled_up if loop not in structure.reduction_dims(op)]
+        read = op.indexing_maps.data[number].data.results
+        return operand.beyond if any(AffineDimExpr(loop) in read for loop in kept) else None
+
+    def _finished(self, result: Packed, shape: tuple[int, ...], dims: Dims, edit: Editor) -> Packed:
+        """A result whose last block is full, or of which it is known what fills it; else masked, while it is new."""
+        if not _is_standard(dims, len(shape), self.block) or shape[CHANNEL] % self.block == 0:
+            return Packed(result.value)
+        return result if result.beyond is not None else Packed(masked(result.value, CHANNEL, shape[CHANNEL], edit))
+
+    def _packed(self, value: SSAValue, dims: Dims, blocked: Blocked, edit: Editor) -> Packed:
         """An operand in blocked layout, made at most once where it is the standard one."""
         if not dims:
-            return value
+            return Packed(value)
         standard = _is_standard(dims, len(shape_of(value)), self.block)
         if standard and value in blocked:
             return blocked[value]
-        packed = pack(value, dims, edit)
+        packed = Packed(pack(value, dims, edit))
         if standard:
             blocked[value] = packed
         return packed
@@ -210,18 +263,24 @@ class Rewriter:
         source, destination = op._operands[:2]
         if source not in blocked and destination not in blocked:
             return
-        properties = self._blocked_slice(op, len(shape_of(source)))
+        properties = self._blocked_slice(op, shape_of(source), shape_of(destination))
         if properties is None or not all(self._fills_blocks(shape_of(t)[CHANNEL]) for t in (source, destination)):
             return
         edit = Editor(op)
         dims: Dims = ((CHANNEL, self.block),)
-        into = blocked.get(destination) or packed_output(destination, dims, edit)
-        if into is None:
+        known = blocked.get(destination)
+        start = packed_output(destination, dims, edit) if known is None else known.value
+        if start is None:
             return
+        into = known or Packed(start, filled_with(destination))
         packed = self._packed(source, dims, blocked, edit)
-        value = edit.add(tensor.InsertSliceOp, (packed, into, *op._operands[2:]), into.type, properties)
-        plain = unpack(value, len(shape_of(op.results[0])), dims, edit)
-        blocked[plain] = value
+        operands = (packed.value, into.value, *op._operands[2:])
+        value = edit.add(tensor.InsertSliceOp, operands, into.value.type, properties)
+        shape = shape_of(op.results[0])
+        made = Packed(value, packed.beyond if packed.beyond == into.beyond else None)
+        made = self._finished(made, shape, dims, edit)
+        plain = unpack(made.value, shape, dims, edit)
+        blocked[plain] = made
         replace(op, plain)
 
     def _extract_slice(self, op: tensor.ExtractSliceOp, blocked: Blocked) -> None:
@@ -229,27 +288,33 @@ class Rewriter:
         source, result = op._operands[0], op.results[0]
         if source not in blocked:
             return
-        properties = self._blocked_slice(op, len(shape_of(result)))
-        if properties is None or not self._fills_blocks(shape_of(result)[CHANNEL]):
+        shape = shape_of(result)
+        properties = self._blocked_slice(op, shape, shape_of(source))
+        if properties is None or not self._fills_blocks(shape[CHANNEL]):
             return
         edit = Editor(op)
         dims: Dims = ((CHANNEL, self.block),)
-        shape, _ = split_shape(shape_of(result), dims)
         assert isinstance(result.type, TensorType)
-        kind = TensorType(result.type.element_type, shape)
-        value = edit.add(tensor.ExtractSliceOp, (blocked[source], *op._operands[1:]), kind, properties)
-        plain = unpack(value, len(shape_of(result)), dims, edit)
-        blocked[plain] = value
+        kind = TensorType(result.type.element_type, split_shape(shape, dims)[0])
+        packed = blocked[source]
+        value = edit.add(tensor.ExtractSliceOp, (packed.value, *op._operands[1:]), kind, properties)
+        plain = unpack(value, shape, dims, edit)
+        blocked[plain] = Packed(value, packed.beyond)
         replace(op, plain)
 
-    def _blocked_slice(self, op: Operation, rank: int) -> dict[str, DenseArrayBase] | None:
-        """The offsets, sizes and strides of a slice for blocked tensors; None where it cuts a block."""
-        offsets, sizes, strides = (list(integers(op, f"static_{part}")) for part in ("offsets", "sizes", "strides"))
-        whole = len(sizes) == rank and sizes[CHANNEL] != DYNAMIC_INDEX and offsets[CHANNEL] != DYNAMIC_INDEX
-        if not whole or offsets[CHANNEL] % self.block or sizes[CHANNEL] % self.block or strides[CHANNEL] != 1:
+    def _blocked_slice(
+        self, op: Operation, part: tuple[int, ...], whole: tuple[int, ...]
+    ) -> dict[str, DenseArrayBase] | None:
+        """The offsets, sizes and strides of a slice for blocked tensors; None where it cuts a block, or leaves out
+        channels of one that is not full."""
+        offsets, sizes, strides = (list(integers(op, f"static_{name}")) for name in ("offsets", "sizes", "strides"))
+        if len(sizes) != len(part) or sizes[CHANNEL] == DYNAMIC_INDEX or offsets[CHANNEL] == DYNAMIC_INDEX:
+            return None
+        everything = sizes[CHANNEL] == whole[CHANNEL]
+        if strides[CHANNEL] != 1 or (not everything and (offsets[CHANNEL] % self.block or sizes[CHANNEL] % self.block)):
             return None
         offsets[CHANNEL] //= self.block
-        sizes[CHANNEL] //= self.block
+        sizes[CHANNEL] = -(-sizes[CHANNEL] // self.block)
         segments = op.properties["operandSegmentSizes"]
         assert isinstance(segments, DenseArrayBase)
         return {

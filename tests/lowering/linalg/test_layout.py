@@ -82,7 +82,7 @@ def test_concatenation_with_channels_that_fill_no_block(graph, compiled):
 
 def test_channels_that_fill_no_block_stay_plain(graph, compiled):
     g = graph(x=(1, 5, 6, 6))
-    (w,), data = weights(g, w=(6, 5, 3, 3))
+    (w,), data = weights(g, w=(5, 5, 3, 3))
     module = compiled(g.returns(g.convolution(g["x"], w)), array(1, 5, 6, 6), resources=data)
     assert launched(module) == ["nest"]
     assert not any(isinstance(op, FuncOp) and op.sym_name.data == "prepare" for op in module.ops)
@@ -129,11 +129,72 @@ def test_a_broadcast_of_weights_is_not_stored(graph, check):
     assert len(list(module.ops)) == 1
 
 
-def test_the_block_suits_nearly_all_work(graph):
-    g = graph(x=(1, 16, 10, 10))
-    (w0, w1), _ = weights(g, w0=(24, 16, 3, 3), w1=(32, 24, 1, 1))
-    module = g.returns(g.convolution(g.convolution(g["x"], w0), w1))
-    assert [choose_block(module, widest) for widest in (4, 8, 16)] == [4, 8, 8]
-    g = graph(x=(1, 16, 10, 10))
-    (w0, w1), _ = weights(g, w0=(64, 16, 3, 3), w1=(6, 64, 1, 1))
-    assert choose_block(g.returns(g.convolution(g.convolution(g["x"], w0), w1)), 16) == 16
+def test_the_block_is_the_one_with_which_all_takes_least_time(graph):
+    def blocks(first, second):
+        g = graph(x=(1, 16, 10, 10))
+        (w0, w1), _ = weights(g, w0=(first, 16, 3, 3), w1=(second, first, 1, 1))
+        module = g.returns(g.convolution(g.convolution(g["x"], w0), w1))
+        return [choose_block(module, widest) for widest in (4, 8, 16)]
+
+    # 24 channels take two blocks of 16, which is less than three of 8 in half-filled vectors.
+    assert blocks(24, 32) == [4, 8, 16] and blocks(64, 6) == [4, 8, 16]
+    assert blocks(8, 8) == [4, 8, 8] and blocks(4, 4) == [4, 4, 4]
+
+
+def residual(g, data_for, channels, function):
+    """Three convolutions by 1x1 and 3x3, with something between them."""
+    b = g.builder
+    (w0, w1, w2), data = data_for(g, w0=(channels, 16, 1, 1), w1=(channels, channels, 3, 3), w2=(16, channels, 1, 1))
+    x = function(b, g.convolution(g["x"], w0))
+    y = b.elementwise(lambda p, q: p + q, function(b, g.convolution(x, w1, 1, 1)), x, dtype=x.dtype)
+    return g.returns(g.convolution(y, w2)), data
+
+
+FUNCTIONS = {
+    "relu": relu,
+    # Not 0 at 0, and not even finite: what fills the last block must not reach what is asked for.
+    "exp": lambda b, x: b.elementwise(lambda e: (e * 0.01).math("exp"), x, dtype=x.dtype),
+    "reciprocal": lambda b, x: b.elementwise(lambda e: 1.0 / e, x, dtype=x.dtype),
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("channels", [7, 12, 22])
+def test_blocks_that_are_not_full_change_nothing(graph, compiled, channels, function):
+    module, data = residual(graph(x=(2, 16, 6, 6)), weights, channels, FUNCTIONS[function])
+    x = np.abs(array(2, 16, 6, 6)) + 0.5
+    lowered = compiled(module, x, resources=data)
+    assert launched(lowered).count("conv") == 3
+    # Zeros beyond the last channel: after each convolution that makes some, and before one that sums over others.
+    selects = str(lowered).count("arith.select")
+    assert selects == 2 if function == "relu" else selects > 2
+
+
+def test_infinities_stay_where_they_are(graph, compiled):
+    """0 * inf beyond the last channel would be a NaN in all channels of the next convolution."""
+    module, data = residual(graph(x=(1, 16, 4, 4)), weights, 12, lambda b, x: b.elementwise(
+        lambda e: e.maximum(0.0).minimum(6.0), x, dtype=x.dtype))  # fmt: skip
+    x = array(1, 16, 4, 4)
+    x[0, 3, 1, 2] = np.inf
+    compiled(module, x, resources=data)
+
+
+def test_poolings_and_paddings_of_blocks_that_are_not_full(graph, compiled):
+    g = graph(x=(1, 16, 9, 9))
+    b = g.builder
+    (w0, w1, w2), data = weights(g, w0=(12, 16, 1, 1), w1=(12, 1, 3, 3), w2=(16, 12, 1, 1))
+    x = g.convolution(g["x"], w0)
+    x = g.convolution(b.pad(x, [0, 0, 1, 1], [0, 0, 1, 1], 0.5), w1, groups=12)
+    x = g.pooling(b.pad(x, [0, 0, 1, 1], [0, 0, 1, 1], -np.inf), 3, 2)
+    module = compiled(g.returns(g.convolution(x, w2)), array(1, 16, 9, 9), resources=data)
+    assert {"conv", "depthwise", "window"} <= set(launched(module))
+
+
+def test_channels_of_blocks_that_are_not_full_are_joined_and_parted(graph, compiled):
+    g = graph(x=(1, 16, 6, 6))
+    b = g.builder
+    (w0, w1), data = weights(g, w0=(12, 16, 1, 1), w1=(16, 20, 1, 1))
+    x = g.convolution(g["x"], w0)
+    part = b.slice(x, [0, 4, 0, 0], [1, 8, 6, 6], [1, 1, 1, 1])
+    module = compiled(g.returns(g.convolution(b.concatenate([x, part], 1), w1)), array(1, 16, 6, 6), resources=data)
+    assert launched(module).count("conv") == 2
