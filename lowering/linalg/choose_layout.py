@@ -156,8 +156,10 @@ class Rewriter:
         if not self._fills_blocks(sizes[out[0]]) or not _is_channel(structure.output_map(op), out[0]):
             return {}
         loops = {out[0]: self.block}
+        read = op.indexing_maps.data[found.input].data
         for channel in found.in_channels:
-            if sizes[channel] >= self.block and self._fills_blocks(sizes[channel]) and _is_channel(op.indexing_maps.data[found.input].data, channel):
+            enough = sizes[channel] >= self.block and self._fills_blocks(sizes[channel])
+            if enough and _is_channel(read, channel):
                 loops[channel] = self.block
         return loops
 
