@@ -139,3 +139,35 @@ def broadcast_positions(map_: AffineMap) -> tuple[int | None, ...] | None:
         else:
             return None
     return tuple(found)
+
+
+def panel(map_: AffineMap) -> tuple[int, int] | None:
+    """(loop, width) of a map `(d floordiv width, ..., d mod width)`: the loop's steps lie in panels, the last of which
+    need not be full. None for every other map."""
+    if len(map_.results) < 2:
+        return None
+    outer, inner = map_.results[0], map_.results[-1]
+    if not isinstance(outer, AffineBinaryOpExpr) or not isinstance(inner, AffineBinaryOpExpr):
+        return None
+    if outer.kind != AffineBinaryOpKind.FloorDiv or inner.kind != AffineBinaryOpKind.Mod:
+        return None
+    if outer.lhs != inner.lhs or outer.rhs != inner.rhs:
+        return None
+    if not isinstance(outer.lhs, AffineDimExpr) or not isinstance(outer.rhs, AffineConstantExpr):
+        return None
+    return outer.lhs.position, outer.rhs.value
+
+
+def in_panels(loop: int, width: int, middle: Sequence[AffineExpr], num_dims: int) -> AffineMap:
+    """The map `(d floordiv width, middle..., d mod width)`."""
+    dim, size = AffineDimExpr(loop), AffineConstantExpr(width)
+    outer = AffineBinaryOpExpr(AffineBinaryOpKind.FloorDiv, dim, size)
+    return AffineMap(num_dims, 0, (outer, *middle, AffineBinaryOpExpr(AffineBinaryOpKind.Mod, dim, size)))
+
+
+def without_panel(map_: AffineMap) -> AffineMap:
+    """The map of the same tensor if its panels lay side by side; any other map as it is."""
+    found = panel(map_)
+    if found is None:
+        return map_
+    return AffineMap(map_.num_dims, 0, (*map_.results[1:-1], AffineDimExpr(found[0])))

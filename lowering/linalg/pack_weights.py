@@ -3,9 +3,9 @@
     B [n, k] or [k, n]  ->  [n/nr, k, nr]: for each step of k the nr columns of a tile, one after another
 
 The product then has two loops for n, over panels and within one, and its result is [.., n/nr, nr], which is the
-plain [.., n] by a collapse_shape: nothing moves. `hoist-constants` puts the packing into @prepare. nr is the
-register tile's width, or a smaller multiple of the lanes that divides n; where none does, B is only transposed
-to [k, n] if it was not.
+plain [.., n] by a collapse_shape: nothing moves. Where nr does not divide n, zeros fill the last panel up, the loops
+stay as they are, and B is read at (n floordiv nr, k, n mod nr). `hoist-constants` puts the packing into @prepare. nr is
+the register tile's width. Where there are too few columns to fill a panel, B is only transposed to [k, n] if it was not.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects import tensor
-from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, AnyFloat, ModuleOp, TensorType
 from xdsl.dialects.linalg.ops import FillOp, GenericOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
-from stepwell.lowering.analysis.affine import positions
+from stepwell.lowering.analysis.affine import in_panels, positions
 from stepwell.lowering.analysis.registers import most_rows, register_tile
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.blocking import split_loops, transpose
@@ -37,19 +37,16 @@ ASSUMED_ROWS = 32
 FEW_ROWS = 4
 """With so few rows a product is as fast as B is read."""
 
+MOST_PADDING = 0.5
+"""Zeros after the last column, as a part of the columns."""
 
-def panel_width(rows: int, columns: int, lanes: int, registers: int, tallest: int | None = None) -> int | None:
-    """How many columns a panel has: the register tile's, or the next smaller number of vectors that divides.
 
-    With few rows also what leaves lanes idle: only reading B from one end to the other counts then.
-    """
+def panel_width(rows: int, columns: int, lanes: int, registers: int, tallest: int | None = None) -> int:
+    """How many columns a panel has: the register tile's; with few rows fewer, where that leaves less of the last
+    panel empty."""
     _, vectors = register_tile(rows, columns, lanes, registers, tallest=tallest)
-    for count in range(vectors, 0, -1):
-        if columns % (count * lanes) == 0:
-            return count * lanes
-    if rows <= FEW_ROWS:
-        return next((w for w in range(vectors * lanes, lanes - 1, -4) if columns % w == 0), None)
-    return None
+    narrowest = vectors if rows > FEW_ROWS else (vectors + 1) // 2
+    return min(range(vectors, narrowest - 1, -1), key=lambda count: -columns % (count * lanes)) * lanes
 
 
 def split_dim(value: SSAValue, dim: int, block: int, edit: Editor) -> SSAValue:
@@ -59,6 +56,24 @@ def split_dim(value: SSAValue, dim: int, block: int, edit: Editor) -> SSAValue:
     return expand(value, dim_groups(len(shape), dim), split, edit)
 
 
+def worth_padding(weight: SSAValue, columns: int, width: int) -> bool:
+    """Whether zeros after the last column are well spent: few beside the columns, and of a type that vectors are made
+    of as wide as panels expect."""
+    assert isinstance(weight.type, TensorType)
+    return isinstance(weight.type.element_type, AnyFloat) and -columns % width <= MOST_PADDING * columns
+
+
+def padded_dim(value: SSAValue, dim: int, size: int, edit: Editor) -> SSAValue:
+    """A tensor with zeros after the last index of one dimension."""
+    shape, kind = shape_of(value), value.type
+    assert isinstance(kind, TensorType)
+    whole = TensorType(kind.element_type, [size if d == dim else s for d, s in enumerate(shape)])
+    fill = FillOp([edit.number(0, kind.element_type)], [edit.add(tensor.EmptyOp, (), whole)], [whole])
+    zeros = edit.insert(fill).results[0]
+    insert = tensor.InsertSliceOp.from_static_parameters(value, zeros, [0] * len(shape), shape)
+    return edit.insert(insert).results[0]
+
+
 def dim_groups(rank: int, dim: int) -> Groups:
     """The reassociation of one dimension into two."""
     return tuple((d,) if d < dim else (d, d + 1) if d == dim else (d + 1,) for d in range(rank))
@@ -66,8 +81,8 @@ def dim_groups(rank: int, dim: int) -> Groups:
 
 @dataclass(frozen=True)
 class PackWeights(Pass):
-    """Put constant right factors of products into panels. After: a product with a constant right factor whose
-    columns fill vectors reads it in panels; any other reads it row by row."""
+    """Put constant right factors of products into panels. After: a product with a constant right factor of enough
+    columns reads it in panels; any other reads it row by row."""
 
     name = "pack-weights"
     lanes: int = 8
@@ -112,7 +127,12 @@ class PackWeights(Pass):
             rows *= ASSUMED_ROWS if sizes[d] == DYNAMIC_INDEX else sizes[d]
         width = panel_width(rows, columns, self.lanes, self.registers, most_rows(structure.row_bytes(op, found)))
         edit = Editor(op)
-        made = self._transposed(op, found, edit) if width is None else self._packed(op, found, width, edit)
+        if columns % width == 0:
+            made = self._packed(op, found, width, edit)
+        elif worth_padding(weight, columns, width):
+            made = self._padded(op, found, width, edit)
+        else:
+            made = self._transposed(op, found, edit)
         if made is not None:
             replace(op, made)
 
@@ -146,6 +166,23 @@ class PackWeights(Pass):
         edit.insert(made)
         properties = {"reassociation": reassociation(dim_groups(rank, rank - 1))}
         return edit.add(tensor.CollapseShapeOp, made.results, kind, properties)
+
+    def _padded(self, op: GenericOp, dims: Contraction, width: int, edit: Editor) -> SSAValue | None:
+        """The result of the product on panels, the last of which is filled up: the loops stay as they are."""
+        (column,) = dims.n
+        weight = op._operands[dims.rhs]
+        read = positions(op.indexing_maps.data[dims.rhs].data)
+        if read is None:
+            return None
+        at, shape = read.index(column), shape_of(weight)
+        parts = split_dim(padded_dim(weight, at, -(-shape[at] // width) * width, edit), at, width, edit)
+        depth = [d for d in range(len(read)) if d != at]
+        order = [at, *(d if d < at else d + 1 for d in depth), at + 1]
+        draft = Draft.of(op)
+        draft.inputs[dims.rhs] = transpose(parts, order, edit)
+        middle = [AffineDimExpr(read[d]) for d in depth]
+        draft.maps[dims.rhs] = in_panels(column, width, middle, draft.maps[dims.rhs].num_dims)
+        return edit.insert(draft.build()).results[0]
 
     def _start(self, start: SSAValue, width: int, edit: Editor) -> SSAValue:
         """What the accumulators start from, with the last dimension split."""

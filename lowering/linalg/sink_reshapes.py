@@ -26,7 +26,7 @@ from xdsl.dialects.linalg.ops import FillOp, GenericOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
-from stepwell.lowering.analysis.affine import is_identity, positions
+from stepwell.lowering.analysis.affine import is_identity, panel, positions
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.edit import Editor, remove, replace
 from stepwell.lowering.linalg.generics import PARALLEL, Draft
@@ -228,8 +228,10 @@ def without_loops(op: GenericOp, dropped: tuple[int, ...], edit: Editor) -> list
 
 def finer_loops(op: GenericOp) -> dict[int, tuple[int, ...]]:
     """For a contraction that reads a transpose through a collapse_shape: the sizes of the loops that the collapsed
-    ones are made of. Empty for all others."""
+    ones are made of. Empty for all others, and where a factor lies in panels."""
     if structure.is_parallel(op) or structure.contraction(op) is None:
+        return {}
+    if any(panel(attribute.data) is not None for attribute in op.indexing_maps.data):
         return {}
     for operand, attribute in zip(structure.inputs(op), op.indexing_maps.data, strict=False):
         owner = operand.owner

@@ -26,7 +26,15 @@ from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
 from stepwell.dialects.upstream import core
-from stepwell.lowering.analysis.affine import broadcast_positions, dims_of, linear, positions, selected_positions
+from stepwell.lowering.analysis.affine import (
+    broadcast_positions,
+    dims_of,
+    linear,
+    panel,
+    positions,
+    selected_positions,
+    without_panel,
+)
 
 DYNAMIC = DYNAMIC_INDEX
 """The size of a loop or dimension that is only known at run time, as in xDSL's shapes."""
@@ -244,8 +252,8 @@ class Contraction:
 
 def contraction_dims(a: AffineMap, b: AffineMap, c: AffineMap) -> tuple[tuple[int, ...], ...] | None:
     """(batch, m, n, k) of a product's maps; None where a map is no projected permutation (a factor may be one
-    slice of a tensor, by a constant index), or a loop is summed over in one factor only."""
-    places = selected_positions(a), selected_positions(b), positions(c)
+    slice of a tensor, by a constant index, or lie in panels), or a loop is summed over in one factor only."""
+    places = selected_positions(without_panel(a)), selected_positions(without_panel(b)), positions(c)
     if places[0] is None or places[1] is None or places[2] is None:
         return None
     in_a, in_b, in_c = places[0], places[1], places[2]
@@ -285,6 +293,18 @@ def contraction(op: GenericOp) -> Contraction | None:
         if order.index(n[0]) < order.index(m[0]):
             lhs, rhs, m, n = rhs, lhs, n, m
     return Contraction(batch, m, n, k, lhs, rhs)
+
+
+def panel_of(op: GenericOp, dims: Contraction) -> int | None:
+    """How many columns a panel of B has (see pack-weights); None where B does not lie in panels."""
+    read = op.indexing_maps.data[dims.rhs].data
+    found = panel(read)
+    if found is not None:
+        return found[1]
+    places = positions(read)
+    if places is None or len(dims.n) < 2 or places[0] != dims.n[-2] or places[-1] != dims.n[-1]:
+        return None
+    return loop_sizes(op)[dims.n[-1]]
 
 
 def row_bytes(op: GenericOp, dims: Contraction) -> int:

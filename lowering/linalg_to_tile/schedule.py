@@ -134,27 +134,17 @@ def microseconds(group: Group, target: Target) -> float:
 
 
 def matmul_tile(op: GenericOp, dims: Contraction, target: Target) -> tuple[tuple[str, int], ...]:
-    """mr and nr of a contraction, and pack_b = 0 where B is packed already.
-
-    A packed B (see pack-weights) has its columns in panels: the last of several loops of n is one panel wide.
-    """
+    """mr and nr of a contraction, and pack_b = 0 where B lies in panels already (see pack-weights)."""
     sizes = known(structure.loop_sizes(op))
     rows = product([sizes[d] for d in dims.m])
+    columns = product([sizes[d] for d in dims.n])
     lanes = compute_lanes(op, target)
     tallest = most_rows(structure.row_bytes(op, dims))
-    if is_packed(op, dims):
-        panel = sizes[dims.n[-1]]
-        height, vectors = register_tile(rows, panel, lanes, target.registers, -(-panel // lanes), tallest)
-        return (("mr", height), ("nr", vectors * lanes), ("pack_b", 0))
-    columns = product([sizes[d] for d in dims.n])
-    height, vectors = register_tile(rows, columns, lanes, target.registers, tallest=tallest)
-    return (("mr", height), ("nr", vectors * lanes))
-
-
-def is_packed(op: GenericOp, dims: Contraction) -> bool:
-    """Whether B lies in panels: columns, depth, and the columns of one panel innermost."""
-    places = positions(op.indexing_maps.data[dims.rhs].data)
-    return places is not None and len(dims.n) > 1 and places[0] == dims.n[-2] and places[-1] == dims.n[-1]
+    panel = structure.panel_of(op, dims)
+    vectors = None if panel is None else -(-known((panel,))[0] // lanes)
+    height, vectors = register_tile(rows, columns, lanes, target.registers, vectors, tallest)
+    packed = () if panel is None else (("pack_b", 0),)
+    return (("mr", height), ("nr", vectors * lanes), *packed)
 
 
 # Convolutions --------------------------------------------------------------------------------------------------

@@ -151,9 +151,14 @@ class Evaluator:
         divisor = right.constant
         if divisor is None or expression.kind == AffineBinaryOpKind.CeilDiv:
             raise UnsupportedError(f"indexing expression {expression}")
-        found = left.divided(divisor)
-        if found is None and left.has(LANE):
-            raise UnsupportedError(f"indexing expression {expression} along the lanes")
+        if left.divided(divisor) is None and left.has(LANE):
+            start = left.without(LANE)
+            if left.coefficient(LANE).constant != 1 or any(n % self.lanes for n in (divisor, *start.terms.values())):
+                raise UnsupportedError(f"indexing expression {expression} along the lanes")
+            # The vector lies within one block: its first lane tells which.
+            if expression.kind == AffineBinaryOpKind.Mod:
+                return self.emitter.remainder(start, divisor) + Poly.of(LANE)
+            return self.emitter.quotient(start, divisor)
         if expression.kind == AffineBinaryOpKind.Mod:
             return self.emitter.remainder(left, divisor)
         return self.emitter.quotient(left, divisor)

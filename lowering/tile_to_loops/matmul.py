@@ -20,6 +20,7 @@ from math import prod
 from xdsl.dialects.builtin import AnyFloat, TensorType
 from xdsl.ir import Attribute, SSAValue
 
+from stepwell.lowering.analysis.affine import panel
 from stepwell.lowering.analysis.registers import most_rows
 from stepwell.lowering.linalg.structure import Contraction, contraction
 from stepwell.lowering.tile_to_loops.accesses import Accesses, Walk, symbolic
@@ -114,6 +115,8 @@ class Writer:
         self.m_axes = self._axes(dims.m)
         self.n_axes = self._axes(dims.n)
         self.k_sizes = [self.evaluator.size(self.node.op, d) for d in dims.k]
+        self.in_panels = panel(self.node.maps[dims.rhs]) is not None
+        """Whether the last panel of B may be filled up, so that one loop runs over all columns."""
 
     def _axes(self, dims: tuple[int, ...]) -> list[int]:
         """The axes of some loops that still have more than one step, in the result's order."""
@@ -130,7 +133,7 @@ class Writer:
         elements = self.product.found.elements()
         lanes = fitting_lanes(space, self.n_axis, lanes_of(elements, frame.target))
         evaluator.vector_lanes = evaluator.lanes = lanes
-        contiguous = self._stride(self.product.dims.rhs, self.product.atoms[self.n_axis]) == 1
+        contiguous = self.in_panels or self._stride(self.product.dims.rhs, self.product.atoms[self.n_axis]) == 1
         rows = self._count(self.m_axes)
         if lanes < 2 or (not contiguous and ((rows is not None and rows < 4) or not self._can_pack())):
             return False
@@ -153,7 +156,7 @@ class Writer:
             PackB(self, nr, tiling.blocks[self.n_axis], contiguous).attach(nest)
         if self.m_axes and self._stages_a(rows, mr, nr, tiling):
             StageA(self, mr, self.m_axes[-1]).attach(nest)
-        elif self.m_axes and not pack and len(self.n_axes) > 1:
+        elif self.m_axes and not pack:
             self._look_ahead(nest, mr)
         nest.write()
         return True
@@ -194,7 +197,7 @@ class Writer:
         registers = self.frame.target.registers
         columns = self.space.sizes[self.n_axis].constant
         vectors = max(1, self.frame.setting("nr", 2 * lanes) // lanes)
-        if rows is not None and rows <= FEW_ROWS and contiguous:
+        if rows is not None and rows <= FEW_ROWS and contiguous and not self.in_panels:
             vectors = max(vectors, (registers - 4) // max(1, rows + 1))
         if columns is not None:
             vectors = max(1, min(vectors, -(-columns // lanes)))
@@ -204,8 +207,8 @@ class Writer:
     def _packs_b(self, rows: int | None, contiguous: bool, nr: int) -> bool:
         """Whether B is copied: always where its rows are not contiguous; else where many rows of the result use
         it and its own lie far apart."""
-        if not contiguous:
-            return True
+        if not contiguous or self.in_panels:
+            return not contiguous
         wanted = self.frame.setting("pack_b", -1)
         if wanted >= 0 or not self._can_pack():
             return wanted == 1 and self._can_pack()
@@ -258,6 +261,12 @@ class Writer:
             nc = frame.setting("nc", nc)
             inside[self.n_axis] = nc
             shared *= -(-(columns or nc) // nc)
+        elif self.in_panels:
+            at_once = self._panels_at_once(nr, mr)
+            if columns is not None and parallel:
+                at_once = min(at_once, columns // nr // (cores * PANEL_BLOCKS_PER_CORE))
+            inside[self.n_axis] = max(1, at_once) * nr
+            shared *= -(-(columns or nr) // inside[self.n_axis])
         for axis in outer:
             blocks.setdefault(axis, 1)
         panels = self._panels(nr, mr) if not pack else {}
@@ -272,34 +281,41 @@ class Writer:
             for axis in self.m_axes[:-1]:
                 blocks.setdefault(axis, 1)
             inside[self.m_axes[-1]] = mc
-        elif parallel and not pack and shared < cores:
+        elif parallel and not pack and not self.in_panels and shared < cores:
             inside[self.n_axis] = max(nr, -(-(columns or 16 * nr) // (4 * cores) // nr) * nr)
         tiling.blocks = {**blocks, **inside}
         if not pack and not parallel:
-            tiling.blocks = panels
+            tiling.blocks = inside if self.in_panels else panels
 
     def _look_ahead(self, nest: Nest, mr: int) -> None:
         """Prefetch the panels of the next block of work, where there is one, and time to do it in."""
-        row_axis, panel_axis = self.m_axes[-1], self.n_axes[-2]
         value = self.node.op._operands[self.product.dims.rhs]
-        count = nest.tiling.blocks.get(panel_axis, 0)
-        rows = nest.tiling.blocks.get(row_axis, self.space.sizes[row_axis].constant)
-        tiles = -(-rows // mr) if rows is not None else None
-        panels = self.space.sizes[panel_axis].constant
-        if not count or value not in self.evaluator.memories or (panels is not None and panels <= count):
+        row_axis, sizes = self.m_axes[-1], self.space.sizes
+        if not self.in_panels and len(self.n_axes) < 2:
             return
-        if tiles is None or 1 < tiles <= MOST_TILES:
-            NextPanels(self, mr, row_axis, panel_axis, count).attach(nest, tiles)
+        axis = self.n_axis if self.in_panels else self.n_axes[-2]
+        step, size = nest.tiling.blocks.get(axis, 0), sizes[axis].constant
+        if not step or value not in self.evaluator.memories or (size is not None and size <= step):
+            return
+        rows = nest.tiling.blocks.get(row_axis, sizes[row_axis].constant)
+        tiles = -(-rows // mr) if rows is not None else None
+        found = panel(self.node.maps[self.product.dims.rhs])
+        columns = found[1] if found is not None else sizes[self.n_axis].constant
+        if columns is not None and (tiles is None or 1 < tiles <= MOST_TILES):
+            last = sizes[axis] - 1 if found is None else self.emitter.quotient(sizes[axis] - 1, columns) * columns
+            NextPanels(self, mr, row_axis, axis, step, last, columns).attach(nest, tiles)
 
     def _panels(self, nr: int, mr: int) -> dict[int, int]:
-        """What one thread does at a time of a B that lies in panels: as many as a part of the cache holds."""
+        """What one thread does at a time of a B whose panels have a loop of their own."""
         panels = [a for a in self.n_axes if a != self.n_axis]
-        if not panels or not self.k_total:
-            return {}
-        one = self.k_total * nr * width(self.element(self.product.dims.rhs)) // 8
+        return {panels[-1]: self._panels_at_once(nr, mr)} if panels and self.k_total else {}
+
+    def _panels_at_once(self, nr: int, mr: int) -> int:
+        """As many panels as a part of the second-level cache holds; one of dynamic depth."""
+        one = (self.k_total or self.frame.target.l2) * nr * width(self.element(self.product.dims.rhs)) // 8
         rows = self._count(self.m_axes)
         tiles = min(FEW_TILES, -(-rows // mr)) if rows is not None else FEW_TILES
-        return {panels[-1]: max(1, self.frame.target.l2 // PANELS_OF_L2 * tiles // FEW_TILES // one)}
+        return max(1, self.frame.target.l2 // PANELS_OF_L2 * tiles // FEW_TILES // one)
 
     def read(self, operand: int, point: Sequence[Poly]) -> SSAValue:
         """An operand of the contraction at a point of its loops."""

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xdsl.dialects import memref, vector
-from xdsl.dialects.builtin import MemRefType
 
 from stepwell.dialects.upstream import core
 from stepwell.lowering.tile_to_loops.choose import width
@@ -195,23 +194,23 @@ class NextPanels:
     row tile l / `each`.
     """
 
-    def __init__(self, writer: Writer, rows: int, row_axis: int, panel_axis: int, panels: int) -> None:
+    def __init__(
+        self, writer: Writer, rows: int, row_axis: int, axis: int, step: int, last: Poly, columns: int
+    ) -> None:
+        """Tiles of `rows` along `row_axis`; blocks of `step` along `axis`, on which the last panel begins at `last`;
+        `columns` in a panel."""
         self.writer, self.evaluator, self.emitter = writer, writer.evaluator, writer.emitter
-        self.rows, self.row_axis, self.panels = rows, row_axis, panels
+        self.rows, self.row_axis, self.step, self.last, self.columns = rows, row_axis, step, last, columns
         self.operand = writer.product.dims.rhs
-        dims = writer.product.axis_of
-        self.row_dim, self.panel_dim = (next(d for d, a in dims.items() if a == axis) for axis in (row_axis, panel_axis))
-        self.column_dim = next(d for d, a in dims.items() if a == writer.n_axis)
-        self.last = writer.space.sizes[panel_axis] - 1
+        dim_of = {a: d for d, a in writer.product.axis_of.items()}
+        self.row_dim, self.dim, self.column_dim = dim_of[row_axis], dim_of[axis], dim_of[writer.n_axis]
         self.first_row = ZERO
 
     def attach(self, nest: Nest, tiles: int | None) -> None:
         """Into the loop over k. `tiles`: how many tiles of rows a block has, where that is known."""
         plan = self.evaluator.plans[self.writer.node.op]
-        element = self.writer.element(self.operand)
-        self.per_line = LINE * 8 // width(element)
-        columns = self.evaluator.size(self.writer.node.op, self.column_dim).constant or 0
-        self.lines = max(1, plan.unroll * columns // self.per_line)
+        self.per_line = LINE * 8 // width(self.writer.element(self.operand))
+        self.lines = max(1, plan.unroll * self.columns // self.per_line)
         self.each = -(-self.lines // tiles) if tiles else 1
         nest.prologue = self.begin
         self.evaluator.plans[self.writer.node.op] = replace(plan, ahead=self.ask)
@@ -226,13 +225,12 @@ class NextPanels:
         tile = emitter.quotient(point[self.row_dim] - self.first_row, self.rows)
         line = emitter.remainder(tile * self.each, self.lines)
         there = list(point)
-        there[self.panel_dim] = emitter.minimum(point[self.panel_dim] + self.panels, self.last)
         there[self.column_dim] = ZERO
+        there[self.dim] = emitter.minimum(point[self.dim].without(LANE) + self.step, self.last)
         value = self.writer.node.op._operands[self.operand]
         maps = self.writer.node.maps[self.operand].results
         start = evaluator.flat(value, [evaluator.affine(e, there) for e in maps]) + line * self.per_line
         memory = evaluator.memories[value]
-        assert isinstance(memory.type, MemRefType)
         for number in range(self.each):
             place = emitter.scalar(start + number * self.per_line)
             emitter.effect(core.PrefetchOp, (memory, place), (), core.prefetch_properties(False, SECOND_LEVEL))

@@ -53,12 +53,20 @@ def parse_generic(maps: str, kinds: str, ins: str, outs: str, body: str) -> Gene
         ("d0; d0;", "r", "tensor<6xf32>; tensor<6xf32>", "tensor<f32>", Contraction((), (), (), (0,), 0, 1)),
         ("d0, d1; d1; d0", "pr", "tensor<4x6xf32>; tensor<6xf32>", "tensor<4xf32>",
          Contraction((), (0,), (), (1,), 0, 1)),
+        ("d0, d2; d1 floordiv 4, d2, d1 mod 4; d0, d1", "ppr", "tensor<4x6xf32>; tensor<2x6x4xf32>", "tensor<4x5xf32>",
+         Contraction((), (0,), (1,), (2,), 0, 1)),
     ],
 )  # fmt: skip
 def test_contractions(maps: str, kinds: str, ins: str, outs: str, expected: Contraction) -> None:
     op = parse_generic(maps, kinds, ins, outs, MULTIPLY_ADD)
     assert structure.contraction(op) == expected
     assert structure.convolution(op) is None
+
+
+@pytest.mark.parametrize("read", ["d1 floordiv 4, d2, d1 mod 2", "d1 floordiv 4, d2, d2 mod 4", "d1, d2, d1 mod 4"])
+def test_what_is_not_quite_in_panels_is_no_contraction(read: str) -> None:
+    op = parse_generic(f"d0, d2; {read}; d0, d1", "ppr", "tensor<4x6xf32>; tensor<5x6x6xf32>", "tensor<4x5xf32>", MULTIPLY_ADD)
+    assert structure.contraction(op) is None
 
 
 def test_sum_of_one_factor_only_is_no_contraction() -> None:

@@ -115,29 +115,37 @@ def test_batched(check: Any, b: str) -> None:
     check(text, operands(19, 33, 24, "m, k", b, 3), 2e-4)
 
 
-def in_panels(m: int, panels: int, k: int, nr: int, keys: str) -> str:
-    """a @ b + bias, the columns of b in panels of nr, as pack-weights makes it."""
+def in_panels(m: int, n: int, k: int, nr: int, keys: str) -> str:
+    """a @ b + bias, the columns of b in panels of nr, as pack-weights makes it: the panels have a loop of their own
+    where nr divides n."""
+    panels, split = -(-n // nr), n % nr == 0
     rows = "?" if m < 0 else str(m)
+    columns = f"{panels}x{nr}" if split else f"{n}"
     a, b = f"tensor<{rows}x{k}xf32>", f"tensor<{panels}x{k}x{nr}xf32>"
-    bias, c = f"tensor<{panels}x{nr}xf32>", f"tensor<{rows}x{panels}x{nr}xf32>"
+    bias, c = f"tensor<{columns}xf32>", f"tensor<{rows}x{columns}xf32>"
     size = "%zero = arith.constant 0 : index\n%rows = tensor.dim %a, %zero : " + a if m < 0 else ""
-    same = "affine_map<(d0, d1, d2) -> (d0, d1, d2)>"
+    n_dims = ["d1", "d2"] if split else ["d1"]
+    loops, last = ", ".join(["d0", *n_dims, "dk"]), ", ".join(n_dims)
+    outer = ", ".join(["d0", *n_dims])
+    b_map = "d1, dk, d2" if split else f"d1 floordiv {nr}, dk, d1 mod {nr}"
+    same = f"affine_map<({outer}) -> ({outer})>"
+    parallel = ", ".join(['"parallel"'] * (1 + len(n_dims)))
     return f"""tile.kernel @k(%a: {a}, %b: {b}, %bias: {bias}) -> ({c})
         attributes {{schedule = {{template = "matmul", pack_b = 0 : i64, nr = {nr} : i64{keys}}}}} {{
       {size}
       %z = arith.constant 0.0 : f32
       %e = tensor.empty({"%rows" if m < 0 else ""}) : {c}
       %f = linalg.fill ins(%z : f32) outs(%e : {c}) -> {c}
-      %p = linalg.generic {{indexing_maps = [affine_map<(d0, d1, d2, d3) -> (d0, d3)>, affine_map<(d0, d1, d2, d3) -> (d1, d3, d2)>,
-          affine_map<(d0, d1, d2, d3) -> (d0, d1, d2)>], iterator_types = ["parallel", "parallel", "parallel", "reduction"]}}
+      %p = linalg.generic {{indexing_maps = [affine_map<({loops}) -> (d0, dk)>, affine_map<({loops}) -> ({b_map})>,
+          affine_map<({loops}) -> ({outer})>], iterator_types = [{parallel}, "reduction"]}}
           ins(%a, %b : {a}, {b}) outs(%f : {c}) {{
       ^bb0(%x: f32, %y: f32, %o: f32):
         %t = arith.mulf %x, %y : f32
         %u = arith.addf %o, %t : f32
         linalg.yield %u : f32
       }} -> {c}
-      %r = linalg.generic {{indexing_maps = [{same}, affine_map<(d0, d1, d2) -> (d1, d2)>, {same}],
-          iterator_types = ["parallel", "parallel", "parallel"]}} ins(%p, %bias : {c}, {bias}) outs(%e : {c}) {{
+      %r = linalg.generic {{indexing_maps = [{same}, affine_map<({outer}) -> ({last})>, {same}],
+          iterator_types = [{parallel}]}} ins(%p, %bias : {c}, {bias}) outs(%e : {c}) {{
       ^bb0(%x: f32, %y: f32, %o: f32):
         %t = arith.addf %x, %y : f32
         linalg.yield %t : f32
@@ -146,26 +154,28 @@ def in_panels(m: int, panels: int, k: int, nr: int, keys: str) -> str:
     }}"""
 
 
+@ALL
 @pytest.mark.parametrize("rows", [1, 2, 13, 16, 40, 300, -1])
-@pytest.mark.parametrize("parallel", [0, 1])
-def test_panels(check: Any, rows: int, parallel: int, target: Target) -> None:
+@pytest.mark.parametrize("columns", [160, 150, 133, 97])
+def test_panels(check: Any, rows: int, columns: int, target: Target) -> None:
     # A small cache has one panel in a block, so that there is a next one to be asked for.
     target = replace(target, l2=4 << 10)
-    keys = f", mr = 8 : i64, parallel = {parallel} : i64"
-    for k in (1, 4, 7, 37):
-        inputs = [floats(20 if rows < 0 else rows, k), floats(5, k, 32), floats(5, 32)]
-        check(in_panels(rows, 5, k, 32, keys), inputs, 1e-4, target)
+    for parallel, k in ((0, 1), (1, 7), (0, 36), (1, 37)):
+        keys = f", mr = 8 : i64, parallel = {parallel} : i64"
+        inputs = [floats(20 if rows < 0 else rows, k), floats(-(-columns // 32), k, 32)]
+        inputs.append(floats(columns // 32, 32) if columns % 32 == 0 else floats(columns))
+        check(in_panels(rows, columns, k, 32, keys), inputs, 1e-4, target)
 
 
 def test_the_next_panels_are_asked_for(lowered: Any) -> None:
     """Some tiles of rows go over a block of panels: that is when the next one can be fetched."""
 
-    def count(rows: int, panels: int) -> int:
-        target = replace(named("x86-64-v3"), l2=64 << 10, cores=1)
-        module = lowered(in_panels(rows, panels, 64, 16, ", mr = 6 : i64"), target)
+    def count(rows: int, columns: int) -> int:
+        target = replace(named("x86-64-v3"), l2=64 << 10)
+        module = lowered(in_panels(rows, columns, 64, 16, ", mr = 6 : i64"), target)
         return sum(op.name == "memref.prefetch" for op in module.walk())
 
-    assert count(30, 40) > 0
-    assert count(6, 40) == 0, "one tile of rows: B is only ever waited for"
-    assert count(30, 1) == 0, "one block: there is no next one"
-    assert count(30, 40) <= 4 * 16 // 16, "no more than the lines of one iteration"
+    assert count(30, 640) > 0 and count(30, 639) > 0
+    assert count(6, 640) == 0, "one tile of rows: B is only ever waited for"
+    assert count(30, 16) == 0, "one block: there is no next one"
+    assert count(30, 640) <= 4 * 16 // 16, "no more than the lines of one iteration"
