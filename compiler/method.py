@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from stepwell.compiler.arguments import Conversion, Parameters
+from stepwell.compiler.deferred import peek
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
 from stepwell.compiler.results import Outward
 from stepwell.compiler.signature import Call, Pattern, Variants, describe, overlaps, size_flags, take_apart
@@ -301,7 +302,7 @@ def _walk_places(
         return
     seen.add(id(value))
     own = {n for m in value.cls.methods.values() if m.node.name != "__init__" for n in stored_attributes(m)}
-    for name, attribute in value.attributes.items():
+    for name, attribute in peek(value.attributes):
         if isinstance(attribute, ScriptObject):
             _walk_places(attribute, (*path, name), seen, changing, found)
         elif name in own or (id(value), name) in changing:

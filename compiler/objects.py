@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from stepwell.compiler.deferred import peek
 from stepwell.compiler.frontends.parser.types import TypeExpr
 from stepwell.dialects.diagnostics import Location
 
@@ -153,7 +154,7 @@ class ScriptObject:
                     continue
                 seen.add(id(value))
                 yield value
-                pending.extend(reversed(value.attributes.values()))
+                pending.extend(reversed([inner for _, inner in peek(value.attributes)]))
             elif isinstance(value, (list, tuple)):
                 pending.extend(reversed(value))
             elif isinstance(value, dict):

@@ -1,11 +1,11 @@
 """Packed weights on disk: what `prepare` made of an archive's weights, mapped by whoever loads the archive again.
 
-    weights = PackedWeights(cache.default(), key)
+    weights = PackedWeights(cache.default(), identity, variant)
     arrays = weights.find()                # read-only views of a map, or None
     weights.keep(arrays)                   # written by another thread, whole or not at all
 
-The key names the variant and the archive (its file, and the checksums of its records), so that other weights have
-another key. A file is a sealed table of its arrays and then their bytes, each from a page boundary on. All bytes are
+The identity is that of an archive (of its file, and of the checksums of its records), so that other weights have
+another one. A file is a sealed table of its arrays and then their bytes, each from a page boundary on. All bytes are
 not read again when it is mapped; the first word of every page is, so that a file whose pages never reached the disk is
 not taken for a whole one.
 """
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.compiler.cache import Cache
+from stepwell.compiler.cache import Cache, key_of
 from stepwell.runtime.abi import dtype_of
 
 Array = np.ndarray[Any, Any]
@@ -50,18 +50,37 @@ ABANDONED = 3600
 _HEAD = struct.Struct("<32sQ")
 
 
+FOLDER = "weights"
+"""Where the files are, in the cache's directory."""
+
+
+def known(cache: Cache, identity: str) -> bool:
+    """Whether there are packed weights of an archive, for some call or other."""
+    if cache.directory is None:
+        return False
+    try:
+        return any(name.startswith(_prefix(identity)) for name in os.listdir(cache.directory / FOLDER))
+    except OSError:
+        return False
+
+
+def _prefix(identity: str) -> str:
+    return f"{identity[:16]}-"
+
+
 class PackedWeights:
     """The file of one variant's packed weights. Where there is no cache, nothing is found and nothing is kept."""
 
-    def __init__(self, cache: Cache, key: str, limit: int = LIMIT) -> None:
+    def __init__(self, cache: Cache, identity: str, variant: str, limit: int = LIMIT) -> None:
         self.limit = limit
-        self._folder = cache.directory / "weights" if cache.directory is not None else None
-        self._key = key
+        self._folder = cache.directory / FOLDER if cache.directory is not None else None
+        self._key = key_of("weights", identity, variant)
+        self._name = f"{_prefix(identity)}{self._key}"
 
     @property
     def path(self) -> Path | None:
         """Where the file is, or would be."""
-        return self._folder / self._key if self._folder is not None else None
+        return self._folder / self._name if self._folder is not None else None
 
     def find(self) -> dict[str, Array] | None:
         """The arrays by name, mapped; None where there is no file. A damaged one is removed."""
@@ -107,7 +126,7 @@ class PackedWeights:
                     file.truncate(offset)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, self._folder / self._key)
+                os.replace(temporary, self._folder / self._name)
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
@@ -182,4 +201,4 @@ def _mapped(key: str, descriptor: int) -> dict[str, Array] | None:
     return arrays
 
 
-__all__ = ["PackedWeights"]
+__all__ = ["PackedWeights", "known"]

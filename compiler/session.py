@@ -9,7 +9,7 @@ import copy
 import hashlib
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from stepwell.compiler import cache as object_cache
+from stepwell.compiler.deferred import Deferred, peek
 from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
 from stepwell.compiler.method import Method, MoreState, place_of
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
@@ -137,7 +138,7 @@ class Session:
             method.statistics.cache_hits += 1
             artifact = Artifact.from_bytes(stored)
             request = Request("", method.names, call, pattern, state)
-            resources = find_arrays(artifact.metadata["sources"], method.owner, self.constants)
+            resources = FoundArrays(artifact.metadata["sources"], method.owner, self.constants)
             return link(artifact, resources, request, self._packed(key))
         from stepwell.lowering.torch.specialize import CannotSpecialize
 
@@ -186,7 +187,7 @@ class Session:
             return None
         from stepwell.compiler.packed_weights import PackedWeights
 
-        return PackedWeights(self.cache, object_cache.key_of("weights", key, self.weights))
+        return PackedWeights(self.cache, self.weights, key)
 
     def _key(self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]) -> str | None:
         declared = sys.modules.get("stepwell.dialects.torch.declare")
@@ -326,18 +327,24 @@ def _places_of(value: Any, path: Source, places: dict[int, Source], seen: set[in
                 _places_of(inner, [*path, key], places, seen)
 
 
-def find_arrays(
-    sources: Mapping[str, Source], root: ScriptObject | None, constants: Sequence[Any]
-) -> dict[str, np.ndarray[Any, Any]]:
-    """The opposite: the arrays by resource name."""
-    return {name: _find(source, root, constants) for name, source in sources.items()}
+class FoundArrays(Mapping[str, np.ndarray[Any, Any]]):
+    """The opposite: the arrays by resource name, each looked up (and read) when it is asked for."""
 
+    def __init__(self, sources: Mapping[str, Source], root: ScriptObject | None, constants: Sequence[Any]) -> None:
+        self.sources, self.root, self.constants = sources, root, constants
 
-def _find(source: Source, root: ScriptObject | None, constants: Sequence[Any]) -> Any:
-    value: Any = constants if source[0] == "constants" else root
-    for step in source[1:]:
-        value = value.attributes[str(step)] if isinstance(value, ScriptObject) else value[step]
-    return value
+    def __getitem__(self, name: str) -> Any:
+        first, *rest = self.sources[name]
+        value: Any = self.constants if first == "constants" else self.root
+        for step in rest:
+            value = value.attributes[str(step)] if isinstance(value, ScriptObject) else value[step]
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
 
 
 def constants_digest(root: ScriptObject | None) -> str:
@@ -349,7 +356,7 @@ def constants_digest(root: ScriptObject | None) -> str:
 
 
 def _facts(value: Any, seen: set[int]) -> Iterable[Any]:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, Deferred)):
         yield ("array", value.dtype.str, value.shape, value.strides)
     elif isinstance(value, ScriptObject):
         if id(value) in seen:
@@ -357,7 +364,7 @@ def _facts(value: Any, seen: set[int]) -> Iterable[Any]:
             return
         seen.add(id(value))
         yield ("object", value.cls.name)
-        for name, attribute in value.attributes.items():
+        for name, attribute in peek(value.attributes):
             yield name
             yield from _facts(attribute, seen)
     elif isinstance(value, (list, tuple)):

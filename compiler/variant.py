@@ -176,7 +176,11 @@ class _Constants(Mapping[str, np.ndarray[Any, Any]]):
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
         if name in self.prepared:
             return self.prepared[name]
-        return np.ascontiguousarray(self.resources[name]).reshape(self.resources[name].shape)
+        array = self.resources[name]
+        return np.ascontiguousarray(array).reshape(array.shape)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.prepared or name in self.resources
 
     def __iter__(self) -> Any:
         yield from self.prepared

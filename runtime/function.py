@@ -324,5 +324,6 @@ def _constants(layout: FrameLayout, given: Mapping[str, Array]) -> list[tuple[Sl
         if slot.kind == "constant":
             if slot.name not in given:
                 raise KeyError(f"the constant {slot.name} is missing")
-            pairs.append((slot, np.ascontiguousarray(given[slot.name]).reshape(given[slot.name].shape)))
+            array = given[slot.name]
+            pairs.append((slot, np.ascontiguousarray(array).reshape(array.shape)))
     return pairs

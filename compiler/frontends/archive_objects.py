@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.compiler.deferred import Attributes, Deferred
 from stepwell.compiler.frontends.archive import (
     ArchiveData,
     ClassRecord,
@@ -185,7 +186,7 @@ def objects_of(archive: ArchiveData) -> tuple[ScriptObject, str]:
     convert = _Converter(environment)
     root = convert.value(archive.root)
     assert isinstance(root, ScriptObject)
-    environment.constants = tuple(convert.value(c) for c in archive.constants)
+    environment.constants = tuple(convert.value_inside(c) for c in archive.constants)
     return root, _digest(archive, environment)
 
 
@@ -222,15 +223,22 @@ class _Converter:
         cls = self._environment.class_named(data.qualified_name)
         assert cls is not None, "the archive was checked"
         attributes = {name: self.value(v) for name, v in data.attributes.items()}
-        return ScriptObject(cls, attributes, self.value(data.state), data.has_state)
+        if Deferred in map(type, attributes.values()):
+            attributes = Attributes(attributes)
+        return ScriptObject(cls, attributes, self.value_inside(data.state), data.has_state)
 
     def member(self, data: EnumData) -> EnumMember:
         cls = self._environment.class_named(data.qualified_name)
         assert cls is not None and data.name is not None, "the archive was checked"
         return EnumMember(cls, data.name)
 
+    def value_inside(self, value: Any) -> Any:
+        """A value in a list, tuple or dict, which has its arrays at once."""
+        found = self.value(value)
+        return found.array() if type(found) is Deferred else found
+
     def sequence(self, data: Any) -> Any:
-        parts = [self.value(v) for v in data]
+        parts = [self.value_inside(v) for v in data]
         return tuple(parts) if isinstance(data, tuple) else parts
 
 
@@ -239,10 +247,10 @@ def _rules() -> dict[type, Any]:
 
     return {
         ScriptObjectData: _Converter.object,
-        TensorData: lambda c, v: v.array,
+        TensorData: lambda c, v: v.array if v.storage.read is None else Deferred(v),
         ListData: _Converter.sequence,
         tuple: _Converter.sequence,
-        DictData: lambda c, v: {c.value(k): c.value(x) for k, x in v.items()},
+        DictData: lambda c, v: {c.value_inside(k): c.value_inside(x) for k, x in v.items()},
         DeviceData: lambda c, v: Device(v.text),
         EnumData: _Converter.member,
     }

@@ -30,11 +30,13 @@ class Container:
     """The records of one archive below its root folder.
 
     `root` is the folder's name, `version` the format's version, `big_endian` the order of storage bytes.
-    Use as a context manager: the file is closed at the end, arrays stay valid.
+    Use as a context manager: the file is closed at the end (or, where it `stays_open`, with the last thing that may
+    read it), arrays stay valid.
     """
 
     def __init__(self, source: ByteSource, limits: Limits = DEFAULT, *, verify: bool = True) -> None:
         self.source, self.limits, self.verify = source, limits, verify
+        self.stays_open = False
         refusals.check_magic(source)
         self.root, self.entries = _below_root(read_directory(source.read, source.length, limits))
         self._inflatable = max(limits.inflated_bytes, limits.inflation * source.length)
@@ -46,7 +48,8 @@ class Container:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.source.close()
+        if not self.stays_open:
+            self.source.close()
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
@@ -88,7 +91,8 @@ class Container:
             return np.frombuffer(self.read(name), np.uint8), False
         array, mapped = self.source.array(entry.data, entry.size)
         if self.verify and zlib.crc32(array.data) != entry.crc:
-            raise ArchiveError(f"record {name!r} is damaged: its checksum does not match")
+            why = ", or the file was written while it was in use" if self.stays_open else ""
+            raise ArchiveError(f"record {name!r} is damaged{why}: its checksum does not match")
         return array, mapped
 
     def _entry(self, name: str) -> Entry:

@@ -94,6 +94,9 @@ class FileSource(ByteSource):
         self.file.close()
         self.view = None
 
+    def __del__(self) -> None:
+        self.file.close()
+
 
 def _map(descriptor: int, length: int) -> mapping.mmap:
     if os.name == "nt":

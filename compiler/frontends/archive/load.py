@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
@@ -50,20 +51,25 @@ def read(
     mmap: bool | None = None,
     verify: bool = True,
     limits: Limits = DEFAULT,
+    later: Callable[[str], bool] | None = None,
 ) -> ArchiveData:
     """Read a TorchScript archive from a path, a file opened in binary mode, or bytes.
 
     `map_location` ("cpu", "cuda:0", or whatever prints as one) replaces the device of every tensor and device value.
     `extra_files` is filled as torch.jit.load fills it: for each of its keys that the archive holds, the bytes.
     `mmap`: True maps uncompressed tensors from the file, False copies them, None maps where the file cannot change.
-    `verify=False` skips the checksums of uncompressed tensors (everything else is always verified).
+    `verify=False` skips the checksums of uncompressed tensors (everything else is always verified). Where `later`
+    says so of the archive's identity, the data of the root's tensors is read (and verified) when it is asked for;
+    the file stays open for as long.
 
     Raises ArchiveError (damaged, hostile, too new, or no TorchScript archive), UnsupportedError (quantized or sparse
     tensors and the like, naming the attribute), OSError (the file cannot be read).
     """
     location = _device(map_location)
     with open_container(file, limits=limits, mmap=mmap, verify=verify) as container:
-        root = _unpickle(container, "data", location)
+        identity = container.identity()
+        container.stays_open = later is not None and identity is not None and later(identity)
+        root = _unpickle(container, "data", location, later=container.stays_open)
         constants = _unpickle(container, "constants", location)
         if type(constants) is not tuple:
             raise ArchiveError("the record 'constants.pkl' holds no tuple")
@@ -76,7 +82,7 @@ def read(
         extra = {name.removeprefix("extra/"): container.read(name) for name in container.names("extra/")}
         traced = _traced_inputs(container, location)
         name = container.source.name
-        result = ArchiveData(name, container.root, container.version, root, constants, code, extra, traced, container.identity())
+        result = ArchiveData(name, container.root, container.version, root, constants, code, extra, traced, identity)
     for key in extra_files or ():
         if key in result.extra_files:
             extra_files[key] = result.extra_files[key]  # type: ignore[index]
@@ -92,9 +98,11 @@ def _device(map_location: object) -> str | None:
     return text
 
 
-def _unpickle(container: Container, name: str, location: str | None, *, absent: bool = False) -> Value:
+def _unpickle(
+    container: Container, name: str, location: str | None, *, absent: bool = False, later: bool = False
+) -> Value:
     data = container.read(f"{name}.pkl", container.limits.pickle_bytes)
-    storages = Storages(container, name, location, absent=absent)
+    storages = Storages(container, name, location, absent=absent, later=later)
     return Unpickler(data, f"{name}.pkl", storages, container.limits).load()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 
 import numpy as np
 
 from stepwell.compiler.frontends.archive.container import Container
 from stepwell.compiler.frontends.archive.files import Bytes
-from stepwell.compiler.frontends.archive.values import Storage, TensorData, numpy_dtype
+from stepwell.compiler.frontends.archive.values import Array, Storage, TensorData, numpy_dtype
 from stepwell.dialects.diagnostics import ArchiveError
 
 _KEY = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
@@ -19,12 +20,21 @@ MAX_ELEMENTS = 2**62
 class Storages:
     """The storages below one folder of the archive (`data/`, `constants/`, `traced_inputs/`).
 
-    `absent` lets a storage have no data, which is how traced inputs are stored.
+    `absent` lets a storage have no data, which is how traced inputs are stored. `later` reads the data of a storage
+    when it is asked for.
     """
 
-    def __init__(self, container: Container, folder: str, map_location: str | None, *, absent: bool = False) -> None:
+    def __init__(
+        self,
+        container: Container,
+        folder: str,
+        map_location: str | None,
+        *,
+        absent: bool = False,
+        later: bool = False,
+    ) -> None:
         self.container, self.folder = container, folder
-        self.map_location, self.absent = map_location, absent
+        self.map_location, self.absent, self.later = map_location, absent, later
         self._bytes: dict[str, tuple[Bytes, bool]] = {}
         self._found: dict[tuple[str, str], Storage] = {}
 
@@ -49,12 +59,15 @@ class Storages:
             raise ArchiveError(
                 f"storage {name!r} claims {numel} elements of {dtype}, {numel * item} bytes, but its record has {held}"
             )
+        elif self.later:
+            storage = Storage(name, dtype, numel, device, None, read=partial(self._load, name, dtype, numel))
         else:
-            storage = self._load(name, dtype, device, numel)
+            storage = Storage(name, dtype, numel, device, *self._load(name, dtype, numel))
         self._found[name, dtype] = storage
         return storage
 
-    def _load(self, name: str, dtype: str, device: str, numel: int) -> Storage:
+    def _load(self, name: str, dtype: str, numel: int) -> tuple[Array, bool]:
+        """The elements, and whether they are mapped from the file."""
         if name not in self._bytes:
             self._bytes[name] = self.container.array(name)
         raw, mapped = self._bytes[name]
@@ -62,13 +75,13 @@ class Storages:
         raw = raw[: numel * wanted.itemsize]
         if raw.__array_interface__["data"][0] % wanted.alignment and numel:
             raw, mapped = raw.copy(), False
-        data = raw.view(wanted)
+        data: Array = raw.view(wanted)
         if dtype == "bool" and numel and raw.max() > 1:
             data, mapped = raw.astype(np.bool_), False
         if self.container.big_endian != (sys.byteorder == "big") and wanted.itemsize > 1:
             data, mapped = data.byteswap(), False
         data.flags.writeable = False
-        return Storage(name, dtype, numel, device, data, mapped)
+        return data, mapped
 
 
 def view(

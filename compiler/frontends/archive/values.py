@@ -11,6 +11,7 @@ lone surrogates, and `text.encode("utf-8", "surrogateescape")` gives the origina
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -50,17 +51,26 @@ class Storage:
 
     `key` is the record's name ("data/7") and its identity: tensors whose storages have the same key alias each
     other. `dtype` is torch's name, `numel` the number of elements, `device` where it was saved (or what
-    map_location says), `mapped` whether the array is a view of the file.
-    `data` is a read-only one-dimensional array of `numel` elements; None when the archive left the data out (only
-    among traced inputs).
+    map_location says), `mapped` whether the array is a view of the file. `read` gives the array and `mapped` where
+    they are read later.
     """
 
     key: str
     dtype: str
     numel: int
     device: str
-    data: Array | None
+    loaded: Array | None
     mapped: bool = False
+    read: Callable[[], tuple[Array, bool]] | None = None
+
+    @property
+    def data(self) -> Array | None:
+        """A read-only one-dimensional array of `numel` elements; None when the archive left the data out (only among
+        traced inputs)."""
+        if self.read is not None:
+            self.loaded, self.mapped = self.read()
+            self.read = None
+        return self.loaded
 
 
 @dataclass(eq=False, slots=True)
@@ -80,6 +90,11 @@ class TensorData:
     def dtype(self) -> str:
         """torch's name of the element type."""
         return self.storage.dtype
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype of `array`, which need not be read for it."""
+        return numpy_dtype(self.storage.dtype)
 
     @property
     def array(self) -> Array:
