@@ -26,8 +26,18 @@ NEAR, SHARED, FAR = 32.0, 8.0, 4.0
 LOADS = 1.15
 """What a load costs beside multiply-adds: two are done in a cycle, but for those that the cache has to wait for."""
 
+INPUT, OUTPUT = 2.5, 1.5
+"""What the transforms take, in stores of a vector of each number that they compute: their values come from, and go to,
+the second-level cache."""
+
 LATENCY = 4
 """Cycles of a multiply-add: a step of a product takes no less."""
+
+FIRST_SHARE = 0.9
+"""How much of the first-level cache the filters of a register tile and the inputs of one product may take."""
+
+MISS = 2
+"""Cycles for each vector of filters that a register tile after the first does not find there."""
 
 TILE_END = 24
 """Cycles for the start and the end of the loop of one register tile."""
@@ -112,6 +122,11 @@ def _fits(problem: Problem, m: int, division: Division, target: Target) -> bool:
     return own <= CACHE_SHARE * target.l2
 
 
+def filters_stream(problem: Problem, a: int, target: Target) -> bool:
+    """Whether transformed filters come from beyond the core's own cache each time that they are read."""
+    return _rate(problem, a, target) != NEAR
+
+
 def _rate(problem: Problem, side: int, target: Target) -> float:
     """Bytes per cycle that filters of side x side values stream with."""
     size = side * side * problem.inputs * problem.outputs * problem.block**2 * FLOAT
@@ -152,12 +167,16 @@ def _cycles(problem: Problem, m: int, division: Division, target: Target) -> flo
     a = m + WINDOW - 1
     vectors = max(1, problem.block // target.lanes(8 * FLOAT))
     tiles = division.rows * division.columns
-    transform = a * m + 2 * a * a
-    step = _step(division.tiles, division.cob * vectors)
-    groups = division.blocks // division.cob
-    products = a * a * groups * -(-tiles // division.tiles) * (problem.inputs * problem.block * step + TILE_END)
+    transform = (a * m + 2 * a * a) * vectors
+    depth = problem.inputs * problem.block
+    count = -(-tiles // division.tiles)
+    one = count * (depth * _step(division.tiles, division.cob * vectors) + TILE_END)
+    if depth * (division.cob * problem.block + tiles) * FLOAT > FIRST_SHARE * target.l1:
+        one += (count - 1) * depth * division.cob * vectors * MISS
+    products = a * a * division.blocks // division.cob * one
     stream = a * a * problem.inputs * division.blocks * problem.block**2 * FLOAT / _rate(problem, a, target)
-    unit = (problem.inputs + division.blocks) * tiles * vectors * transform + max(products, stream)
+    transforms = (INPUT * problem.inputs + OUTPUT * division.blocks) * tiles * transform
+    unit = transforms + max(products, stream)
     parts = -(-high // division.rows) * -(-wide // division.columns)
     units = problem.images * parts * (problem.outputs // division.blocks)
     return (units / target.cores + -(-units // target.cores)) / 2 * unit

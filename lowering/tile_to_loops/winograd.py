@@ -23,14 +23,16 @@ from xdsl.dialects.builtin import Float32Type, i1
 from xdsl.ir import SSAValue
 
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.upstream import core
 from stepwell.lowering.analysis.winograd import Algorithm, product
-from stepwell.lowering.analysis.winograd_cost import Division, Problem, divide
+from stepwell.lowering.analysis.winograd_cost import Division, Problem, divide, filters_stream
 from stepwell.lowering.linalg.shapes import shape_of
 from stepwell.lowering.linalg.winograd_form import border_of, input_transform, is_product, is_zero, output_transform
 from stepwell.lowering.tile_to_loops.evaluate import Plan, Stage
 from stepwell.lowering.tile_to_loops.frame import Frame
 from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.nest import spaces_of
+from stepwell.lowering.tile_to_loops.packing import SECOND_LEVEL
 from stepwell.lowering.tile_to_loops.polynomial import LANE, ZERO, Poly
 from stepwell.lowering.tile_to_loops.vector_arithmetic import arithmetic
 
@@ -39,6 +41,10 @@ MULTIPLY_ADDS = 64
 
 COPIED = 4
 """Vectors of a row of the image that are copied at once."""
+
+PADDING = 1
+"""Vectors between the parts of scratch for one of the a * a products and the next, so that they do not fall on the
+same cache lines' sets."""
 
 F32 = Float32Type()
 
@@ -147,8 +153,11 @@ class Writer:
         self.numbers = arithmetic(self.emitter, self.emitter.vector_type(F32, self.block))
         self.strip = self._scratch(self.a, self.strip_width)
         self.half = self._scratch(self.a, self.a)
-        self.inputs = self._scratch(self.a, self.a, self.problem.inputs, self.tiles)
-        self.products = self._scratch(self.a, self.a, self.division.blocks, self.tiles)
+        self.input_stride = self.problem.inputs * self.tiles + PADDING
+        self.product_stride = self.division.blocks * self.tiles + PADDING
+        self.inputs = self._scratch(self.a, self.a, self.input_stride)
+        self.products = self._scratch(self.a, self.a, self.product_stride)
+        self.first_output = ZERO
         self.part = self._scratch(self.m, self.m) if self._is_ragged() else None
 
     def _scratch(self, *sizes: int) -> SSAValue:
@@ -173,7 +182,8 @@ class Writer:
         c, k = self.form.products.reduced
         accumulators = self.division.tiles * self.division.cob
         unroll = max(u for u in (1, 2, 4, 8) if u == 1 or (self.block % u == 0 and u * accumulators <= MULTIPLY_ADDS))
-        self.evaluator.plans[op] = Plan((c, k), unroll)
+        streamed = filters_stream(self.problem, self.a, self.frame.target)
+        self.evaluator.plans[op] = Plan((c, k), unroll, ahead=self._look_ahead if streamed else None)
         self.evaluator.stages[(op, 0)] = Stage(self.inputs, self._input_place)
 
     # ------ memory
@@ -192,7 +202,7 @@ class Writer:
         """Where a transformed input lies, by the loops of the products. Those that are equal in a unit are not
         looked at: the number of the product is in q, that of the tile in x."""
         _, q, _, _, _, x, _, c, k = dims
-        return ((q * self.problem.inputs + c) * self.tiles + x) * self.block + k
+        return (q * self.input_stride + c * self.tiles + x) * self.block + k
 
     # ------ inputs
 
@@ -241,11 +251,13 @@ class Writer:
         emitter, count = self.emitter, unit.rows * unit.columns
         if count.constant == self.tiles:
             return
-        with emitter.loop(ZERO, Poly.of(self.a**2 * self.problem.inputs)) as outer, emitter.loop(
-            count, Poly.of(self.tiles)
-        ) as inner:
-            place = emitter.atom(outer.variable) * self.tiles + emitter.atom(inner.variable)
-            self._store(self._zero(), self.inputs, place)
+        with (
+            emitter.loop(ZERO, Poly.of(self.a**2)) as products,
+            emitter.loop(ZERO, Poly.of(self.problem.inputs)) as channels,
+            emitter.loop(count, Poly.of(self.tiles)) as rest,
+        ):
+            number, channel, tile = (emitter.atom(loop.variable) for loop in (products, channels, rest))
+            self._store(self._zero(), self.inputs, number * self.input_stride + channel * self.tiles + tile)
 
     def _copy_row(self, place: tuple[Poly, Poly, Poly, Poly], into: Poly, columns: tuple[Poly, Poly]) -> None:
         """A row of the image, or zeros where it has none, into the strip."""
@@ -284,7 +296,7 @@ class Writer:
             q = emitter.atom(loop.variable)
             given = [self._load(self.half, q + i * a) for i in range(a)]
             for p, value in enumerate(product(matrix, given, self.numbers)):
-                place = ((q + p * a) * self.problem.inputs + channel) * self.tiles + tile
+                place = (q + p * a) * self.input_stride + channel * self.tiles + tile
                 self._store(value, self.inputs, place)
 
     # ------ products
@@ -293,6 +305,7 @@ class Writer:
         """Filters are read from one end to the other; the transformed inputs of one product stay in the first-level
         cache meanwhile."""
         emitter, node = self.emitter, self.form.products
+        self.first_output = unit.output
         size, blocks, cob = self.division.tiles, self.division.blocks, self.division.cob
         groups = emitter.quotient(unit.rows * unit.columns + (size - 1), size)
         with (
@@ -308,8 +321,29 @@ class Writer:
                 for k in range(cob)
             ]
             for point, (value,) in zip(dims, self.evaluator.evaluate_node(node, dims), strict=True):
-                place = (number * blocks + point[3] - unit.output) * self.tiles + point[5]
+                place = number * self.product_stride + (point[3] - unit.output) * self.tiles + point[5]
                 self._store(value, self.products, place)
+
+    def _look_ahead(self, point: Sequence[Poly]) -> None:
+        """Asks for the filters of the blocks of output channels that come next, while these are multiplied: the
+        processor itself looks ahead by a page at most. `point` is the first of a register tile. In each iteration as
+        many lines are asked for as are read; the register tiles of one block ask for different ones."""
+        emitter, node, evaluator = self.emitter, self.form.products, self.evaluator
+        _, number, _, output, _, tile, _, c, k = point
+        blocks, cob, first_output = self.division.blocks, self.division.cob, self.first_output
+        following = number * blocks + (output - first_output) + cob
+        number = emitter.remainder(emitter.quotient(following, blocks), self.a**2)
+        output = first_output + emitter.remainder(following, blocks)
+        value = node.inputs[1]
+        lines = cob * evaluator.plans[node.op].unroll
+        each = -(-lines // (self.tiles // self.division.tiles))
+        first = emitter.remainder(emitter.quotient(tile, self.division.tiles) * each, lines)
+        step = (c * self.block + k) * cob + first
+        start = evaluator.flat(value, [ZERO, number, output, ZERO, ZERO, ZERO]) + step * self.block
+        for line in range(each):
+            place = emitter.scalar(start + line * self.block)
+            properties = core.prefetch_properties(False, SECOND_LEVEL)
+            emitter.effect(core.PrefetchOp, (evaluator.memories[value], place), (), properties)
 
     # ------ results
 
@@ -334,7 +368,7 @@ class Writer:
         a, matrix = self.a, self.algorithm.output
         half = []
         for q in range(a):
-            places = [(k + (p * a + q) * self.division.blocks) * self.tiles + tile for p in range(a)]
+            places = [k * self.tiles + tile + (p * a + q) * self.product_stride for p in range(a)]
             half.append(product(matrix, [self._load(self.products, place) for place in places], self.numbers))
         return [product(matrix, [half[q][i] for q in range(a)], self.numbers) for i in range(self.m)]
 
