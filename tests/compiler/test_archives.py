@@ -44,6 +44,16 @@ def test_an_archive_gives_what_torch_gave(name: str) -> None:
     assert statistics.interpreted_calls == 0
 
 
+def test_a_target_keeps_convolutions_direct() -> None:
+    image, results = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32), []
+    for target, expected in (("cpu", True), ("cpu,-winograd", False)):
+        model = stepwell.load(ARCHIVES / "resnet18.pt")
+        stepwell.compile(model, [image], target=target)
+        results.append(model(image))
+        assert ("tile.launch @winograd" in model.stage("tile")) == expected
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-5 * float(np.abs(results[1]).max()))
+
+
 def test_the_digit_classifier_reads_digits() -> None:
     model = stepwell.load(DIGITS / "digits.pt")
     logits = model(np.load(DIGITS / "images.npy"))

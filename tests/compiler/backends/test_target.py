@@ -1,5 +1,6 @@
 """Targets: the machine itself, named ones, and objects for machines that this one is not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,13 @@ def test_lower_levels_run_here_and_agree(name: str) -> None:
     x = np.linspace(-3, 3, 64, dtype=np.float32)
     (y,) = jit.load(jit.compile_module(module(), named(name)))(x)  # type: ignore[arg-type]
     np.testing.assert_allclose(y, np.exp(x) * x + x, rtol=2e-6, atol=1e-7)
+
+
+def test_a_name_may_leave_winograd_out() -> None:
+    assert named("x86-64-v3").winograd and named("host").winograd
+    assert named("x86-64-v3,-winograd") == replace(named("x86-64-v3"), winograd=False)
+    with pytest.raises(ValueError, match="no target is called 'vax'"):
+        named("vax,-winograd")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -33,7 +33,12 @@ def network(graph):
     return g.returns(b.slice(y, [0, 0, 0, 0], [y.sizes[0], 8, 2, 2], [1, 1, 2, 1]))
 
 
-@pytest.mark.parametrize("model", [transformer, network])
+def winograd(graph):
+    g = graph(x=(1, 32, 13, 12))
+    return g.returns(g.convolution(g["x"], g.weight("w", 32, 32, 3, 3), 1, 1))
+
+
+@pytest.mark.parametrize("model", [transformer, network, winograd])
 def test_text(model, graph, target, parse):
     module = model(graph)
     for step in passes(target):
