@@ -3,8 +3,8 @@
     python bench/peer.py NAME THREADS
 
 reads lines of JSON and answers each by one. {"load": folder}: seconds of loading and of the first call, memory in MiB,
-and how far the results are from torch's. {"run": folder, "seconds": s}: the times of its calls within about s seconds,
-and what a call took of the processor. An answer {"failure": text} says why it cannot.
+and how far the results are from torch's. {"run": folder, "seconds": s}: of each call within about s seconds the time and
+what it took of the processor. An answer {"failure": text} says why it cannot.
 """
 
 from __future__ import annotations
@@ -197,20 +197,22 @@ def difference(results: Any, expected: Sequence[Any]) -> float:
     return worst
 
 
-def _turn(call: Call, seconds: float) -> dict[str, Any]:
-    """The times of calls, and processor time per call, in seconds."""
-    clock = time.perf_counter
+def _turn(call: Call, seconds: float) -> dict[str, list[float]]:
+    """Of every call, its time and what it took of the processor, in seconds."""
+    clock, worked = time.perf_counter, time.process_time
     end = clock() + WARM_SECONDS
     call()
     while clock() < end:
         call()
     times: list[float] = []
-    before, end = time.process_time(), clock() + seconds
+    processor: list[float] = []
+    end = clock() + seconds
     while len(times) < 3 or clock() < end:
-        started = clock()
+        before, started = worked(), clock()
         call()
         times.append(clock() - started)
-    return {"times": times, "processor": (time.process_time() - before) / len(times)}
+        processor.append(worked() - before)
+    return {"times": times, "processor": processor}
 
 
 class Loaded:

@@ -60,7 +60,7 @@ def measure(
 ) -> dict[str, Outcome]:
     """All contenders on one model: by name, and as "NAME cold" the first start of those that keep a cache.
 
-    Where a folder for caches is given, they are taken from there, as they are left, and no start is cold.
+    Where a folder for caches is given, they are kept there, and no start is cold of a model whose cache is there.
     """
     outcomes: dict[str, Outcome] = {}
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as temporary:
@@ -70,7 +70,7 @@ def measure(
             if name in CACHES:
                 cache = (caches or Path(temporary)) / f"{name}-{folder.name}-{threads}"
                 environment = {CACHES[name]: str(cache), "STEPWELL_CACHE": "1"}
-                if caches is None:
+                if not cache.exists():
                     outcomes[f"{name} cold"] = start(name, folder, threads, environment)
             running[name] = stack.enter_context(Peer(name, threads, environment))
             outcomes[name] = load(running[name], folder)
@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="measure nothing; print and write the tables again")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     parser.add_argument("--models", type=Path, help="folder to keep the models in (default: made anew each time)")
-    parser.add_argument("--caches", type=Path, help="folder to keep caches in: no cold starts (default: none)")
+    parser.add_argument("--caches", type=Path, help="folder to keep compilers' caches in (default: made anew)")
     given = parser.parse_args()
     for what, names, known in (("model", given.names, MODELS), ("peer", given.peers, CONTENDERS[1:])):
         if unknown := set(names) - set(known):

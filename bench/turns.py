@@ -52,8 +52,8 @@ class Peer:
         """Make a case ready. Raises PeerFailed."""
         return Outcome(**self._ask({"load": str(folder)}))
 
-    def turn(self, folder: Path, seconds: float) -> tuple[list[float], float]:
-        """The times of calls of a case within so many seconds, and the processor time of one. Raises PeerFailed."""
+    def turn(self, folder: Path, seconds: float) -> tuple[list[float], list[float]]:
+        """The times of calls of a case within so many seconds, and their times of the processor. Raises PeerFailed."""
         heard = self._ask({"run": str(folder), "seconds": seconds})
         return heard["times"], heard["processor"]
 
@@ -124,7 +124,7 @@ def take_turns(
                 outcome.failure = str(reason)
                 continue
             outcome.rounds.append(median(times))
-            outcome.processor.append(processor)
+            outcome.processor.append(median(processor))
             outcome.fastest = min(outcome.fastest, *times)
             outcome.calls += len(times)
 
