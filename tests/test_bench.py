@@ -54,6 +54,25 @@ def test_models_against_their_peers() -> None:
     assert "silero, torch: CannotRun: there is only an archive" in text
 
 
+MODELS = (
+    "mlp", "mlp_b64", "resnet18", "resnet50", "mobilenetv2", "efficientnet_b0", "convnext_tiny", "unet", "vit_small",
+    "bert_base", "minilm", "gpt2_prefill", "gpt2_decode", "lstm", "lstm_cell", "whisper_encoder", "silero",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_compiled_and_right(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny one of the architecture: nothing is interpreted, and the numbers are torch's."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    cases, models, peer, run = (importlib.import_module(module) for module in ("cases", "models", "peer", "run"))
+    if name == models.SILERO:
+        pytest.importorskip("silero_vad")
+    assert models.MODELS == MODELS
+    models.write(name, tmp_path, tiny=True)
+    call = peer.stepwell(tmp_path, cases.read_case(tmp_path), cases.read_arguments(tmp_path), 2)
+    assert peer.difference(call(), cases.read_expected(tmp_path)) < run.TOLERANCE
+
+
 def test_kernels_against_their_peers() -> None:
     text = bench("kernels.py", "--quick", "norm", "-t", "1", "--peers", "torch", "onednn")
     header, *rows = rows_of(text)
