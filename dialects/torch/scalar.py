@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from xdsl.dialects import arith, math
 from xdsl.dialects.builtin import Float64Type, FloatAttr, IndexType, IntegerAttr, IntegerType, LocationAttr
+from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from stepwell.dialects import dtypes
@@ -93,6 +94,7 @@ _COMPARE = {
     "eq": (1, 0, 0), "ne": (13, 1, 1), "lt": (4, 2, 6), "le": (5, 3, 7), "gt": (2, 4, 8), "ge": (3, 5, 9),
 }  # fmt: skip
 _NO_FASTMATH: dict[str, Attribute] = {"fastmath": arith.FastMathFlagsAttr("none")}
+_ANY_ZERO: dict[str, Attribute] = {"fastmath": arith.FastMathFlagsAttr([FastMathFlag.NO_SIGNED_ZEROS])}
 _NO_OVERFLOW: dict[str, Attribute] = {"overflowFlags": arith.IntegerOverflowAttr("none")}
 _MATH: dict[str, type[Operation]] = {
     cls.name.removeprefix("math."): cls for cls in math.Math.operations if cls.name.startswith("math.")
@@ -198,20 +200,21 @@ class Scalar:
     def is_nan(self) -> Scalar:
         return self.compare("ne", self)
 
-    def maximum(self, other: Operand) -> Scalar:
-        """The larger one; NaN if either is NaN (torch.maximum)."""
-        return self._extremum(other, arith.MaximumfOp, arith.MaxSIOp, arith.MaxUIOp)
+    def maximum(self, other: Operand, any_zero: bool = False) -> Scalar:
+        """The larger one; NaN if either is NaN (torch.maximum). With `any_zero` it may be either of -0 and 0."""
+        return self._extremum(other, any_zero, arith.MaximumfOp, arith.MaxSIOp, arith.MaxUIOp)
 
-    def minimum(self, other: Operand) -> Scalar:
-        """The smaller one; NaN if either is NaN (torch.minimum)."""
-        return self._extremum(other, arith.MinimumfOp, arith.MinSIOp, arith.MinUIOp)
+    def minimum(self, other: Operand, any_zero: bool = False) -> Scalar:
+        """The smaller one; NaN if either is NaN (torch.minimum). With `any_zero` it may be either of -0 and 0."""
+        return self._extremum(other, any_zero, arith.MinimumfOp, arith.MinSIOp, arith.MinUIOp)
 
     def _extremum(
-        self, other: Operand, float_: type[Operation], signed: type[Operation], unsigned: type[Operation]
+        self, other: Operand, any_zero: bool, float_: type[Operation], signed: type[Operation], unsigned: type[Operation]
     ) -> Scalar:
         right = self.lift(other)
         if self.dtype.category == FLOATING:
-            return self._make(self.at.op(float_, [self.value, right.value], self.value.type, _NO_FASTMATH))
+            flags = _ANY_ZERO if any_zero else _NO_FASTMATH
+            return self._make(self.at.op(float_, [self.value, right.value], self.value.type, flags))
         cls = signed if self.dtype.is_signed else unsigned
         return self._make(self.at.op(cls, [self.value, right.value], self.value.type))
 

@@ -29,7 +29,7 @@ from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
 from stepwell.dialects.walk import every_op
 from stepwell.lowering.cpu import elementary
-from stepwell.lowering.cpu.elementary import exp_scaled, expm1, keep_tiny, log, log1p
+from stepwell.lowering.cpu.elementary import exp_normal, exp_scaled, expm1, keep_tiny, log, log1p
 from stepwell.lowering.cpu.lanes import Constants, Lanes
 from stepwell.lowering.pass_ import Pass
 
@@ -108,7 +108,7 @@ def erf(b: Lanes, x: SSAValue) -> SSAValue:
     inner = b.at_most(z, 1.0)
     small = b.mul(a, b.polynomial(b.format.erf, inner))
     if b.format.bits == 32:
-        tail = exp_scaled(b, b.polynomial(ERF_TAIL, b.at_most(a, 4.0)))
+        tail = exp_normal(b, b.polynomial(ERF_TAIL, b.at_most(a, 4.0)))
     else:
         tail = _erfc_positive(b, a)
     result = b.select(b.less(b.number(1.0), a), b.sub(b.number(1.0), tail), small)

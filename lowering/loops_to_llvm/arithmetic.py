@@ -6,6 +6,7 @@ Float flags: only `contract` and `reassoc` are kept. Conversions to f16 and bf16
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 from xdsl.dialects import arith, llvm, math
@@ -38,14 +39,11 @@ from stepwell.lowering.loops_to_llvm.types import Size, byte_size, is_bfloat16
 
 Handler = Callable[[FunctionLowering, Operation], None]
 
-KEPT_FLAGS = (FastMathFlag.ALLOW_CONTRACT, FastMathFlag.REASSOC)
+KEPT_FLAGS = (FastMathFlag.ALLOW_CONTRACT, FastMathFlag.REASSOC, FastMathFlag.NO_SIGNED_ZEROS)
 STRICT = llvm.FastMathAttr(None)
-_FLAGS: dict[tuple[bool, bool], llvm.FastMathAttr] = {
-    (contract, reassociate): llvm.FastMathAttr(
-        [flag for flag, on in zip(KEPT_FLAGS, (contract, reassociate), strict=True) if on] or None
-    )
-    for contract in (False, True)
-    for reassociate in (False, True)
+_FLAGS: dict[tuple[bool, ...], llvm.FastMathAttr] = {
+    kept: llvm.FastMathAttr([flag for flag, on in zip(KEPT_FLAGS, kept, strict=True) if on] or None)
+    for kept in product((False, True), repeat=len(KEPT_FLAGS))
 }
 STRICT_PROPERTIES: Properties = {"fastmathFlags": STRICT}
 EXACT: Properties = {}
@@ -56,8 +54,7 @@ def flags_of(op: Operation) -> llvm.FastMathAttr:
     given = op.properties.get("fastmath")
     if not isinstance(given, arith.FastMathFlagsAttr) or not given.data:
         return STRICT
-    contract, reassociate = (flag in given.data for flag in KEPT_FLAGS)
-    return _FLAGS[contract, reassociate]
+    return _FLAGS[tuple(flag in given.data for flag in KEPT_FLAGS)]
 
 
 def element_of(kind: Attribute) -> Attribute:

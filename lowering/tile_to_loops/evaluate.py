@@ -387,17 +387,18 @@ class Evaluator:
         self, node: Node, dims: Sequence[Sequence[Poly]], accumulators: Sequence[Sequence[SSAValue]] | None = None
     ) -> list[list[Value | None]]:
         """The body's arguments at some points; accumulators, where given, instead of the initial values."""
-        columns: list[Sequence[Value | None]] = []
-        for number, (operand, map_) in enumerate(zip(node.op._operands, node.maps, strict=True)):
+        count = len(node.op._operands)
+        columns: list[Sequence[Value | None]] = [[None] * len(dims)] * count
+        # Kept rows last: the reductions that the others need fill them.
+        for number in sorted(range(count), key=lambda n: node.op._operands[n] in self.keeps):
+            operand, map_ = node.op._operands[number], node.maps[number]
             if accumulators is not None and number >= len(node.inputs):
-                columns.append([values[number - len(node.inputs)] for values in accumulators])
-            elif not node.reads[number]:
-                columns.append([None] * len(dims))
-            elif (stage := self.stages.get((node.op, number))) is not None:
-                columns.append(self._staged(stage, dims))
-            else:
+                columns[number] = [values[number - len(node.inputs)] for values in accumulators]
+            elif node.reads[number] and (stage := self.stages.get((node.op, number))) is not None:
+                columns[number] = self._staged(stage, dims)
+            elif node.reads[number]:
                 index = [tuple(self.affine(e, point) for e in map_.results) for point in dims]
-                columns.append(self.evaluate(operand, index))
+                columns[number] = self.evaluate(operand, index)
         return [list(row) for row in zip(*columns, strict=True)]
 
     def _staged(self, stage: Stage | Transposed, dims: Sequence[Sequence[Poly]]) -> list[SSAValue]:

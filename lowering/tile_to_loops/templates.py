@@ -104,7 +104,7 @@ def reduced_axes(frame: Frame, atoms: Sequence[Atom], walk: Walk) -> set[int]:
     return {axis for axis, atom in enumerate(atoms) if any(point.has(atom) for point in points)}
 
 
-KEPT_ELEMENTS = 1 << 14
+KEPT_ELEMENTS = 1 << 16
 """Rows of at most so many elements are kept."""
 
 
@@ -112,6 +112,7 @@ def keep_rows(frame: Frame, space: Space, walk: Walk, inner: Sequence[int]) -> N
     """Put costly elementwise values of a row that a reduction and something else need into scratch."""
     evaluator, target = frame.evaluator, space.results[0][0].type
     assert isinstance(target, TensorType)
+    inner = [axis for axis in inner if space.sizes[axis].constant != 1]
     if not inner or frame.setting("keep", 1) == 0 or min(inner) != space.rank - len(inner):
         return
     sizes = [size for axis in inner if (size := target.get_shape()[axis]) is not None]

@@ -22,7 +22,8 @@ from stepwell.dialects.torch.declare import (
     sample,
     shape_text,
 )
-from stepwell.dialects.torch.ops.dimensions import differ, known, require, wrap
+from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
+from stepwell.dialects.torch.ops.dimensions import differ, known, require, wrap, wrap_all
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts
 from stepwell.dialects.torch.ops.reductions import accumulated, back
@@ -68,11 +69,14 @@ def _softmax_reference(x: Array, dim: int, dtype: Any) -> Array:
         return as_dtype(np.asarray(e / e.sum(dim, keepdims=True)).reshape(x.shape), out)
 
 
-def _softmax_expand(b: TorchBuilder, x: Value, dim: int, dtype: Any) -> Value:
-    out = _out(x.tensor, dtype)
-    y = accumulated(b, back(b, x, out))
-    e = b.exp(b.sub(y, b.amax(y, [dim], True)))
-    return back(b, b.div(e, b.sum(e, [dim], True)), out)
+def _softmax_lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, dtype: Any) -> Tensor:
+    wide = dtypes.float32 if out.dtype in (dtypes.float16, dtypes.bfloat16) else out.dtype
+    x, dims = b.cast(b.cast(x, out.dtype), wide), wrap_all([dim], x.rank)
+    top = b.reduce(lambda a, e: a.maximum(e, any_zero=True), -np.inf, x, dims, keep=True)
+    e = b.elementwise(lambda p, q: (p - q).math("exp"), x, top, dtype=wide)
+    total = b.reduce(lambda a, e: a + e, 0, e, dims, keep=True)
+    # One division per row: the sum is at least 1 or NaN, so that a product with its reciprocal loses half a unit.
+    return b.elementwise(lambda p, q: p * (1 / q), e, total, dtype=out.dtype, compute=wide)
 
 
 def _log_softmax_reference(x: Array, dim: int, dtype: Any) -> Array:
@@ -97,7 +101,7 @@ for _schema in (
     "aten::_softmax(Tensor self, int dim, bool half_to_float) -> Tensor",
 ):
     declare(
-        _schema, infer=_softmax_info, reference=_softmax_reference, expand=_softmax_expand, doc=_SOFTMAX,
+        _schema, infer=_softmax_info, reference=_softmax_reference, lower=_softmax_lower, doc=_SOFTMAX,
         samples=_softmax_samples("bool" in _schema), source=f"{__name__} ({_schema.partition('(')[0]})",
     )  # fmt: skip
 for _schema in (

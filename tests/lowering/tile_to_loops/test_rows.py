@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stepwell
+from stepwell.lowering.tile_to_loops.reduce import ACCUMULATORS
+
 RNG = np.random.default_rng(2)
 ALL = pytest.mark.parametrize("target", ["host", "x86-64-v3", "x86-64"], indirect=True)
 
@@ -80,6 +83,18 @@ def test_not_a_number(check: Any) -> None:
     x[1, 20] = np.nan
     (y,) = check(softmax((3, 40), 1), [x])
     assert np.isnan(y[1]).all() and not np.isnan(y[[0, 2]]).any()
+
+
+@pytest.mark.parametrize("sizes", [(12, 64), (1, 3, 4, 64)])
+def test_the_exponentials_of_a_row_are_computed_once(sizes: tuple[int, ...]) -> None:
+    """They were computed again for the quotient, and beside an axis of size 1 never kept."""
+
+    def rows(x: stepwell.Tensor) -> stepwell.Tensor:
+        return x.softmax(-1)
+
+    text = stepwell.script(rows).emit("loops", [np.zeros(sizes, np.float32)], {})
+    assert isinstance(text, str)
+    assert text.count("math.exp") == ACCUMULATORS and text.count("arith.divf") == 1
 
 
 def layer_norm(rows: int, columns: int) -> str:
