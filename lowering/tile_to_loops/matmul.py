@@ -20,8 +20,9 @@ from math import prod
 from xdsl.dialects.builtin import AnyFloat, TensorType
 from xdsl.ir import Attribute, SSAValue
 
+from stepwell.dialects.upstream import core
 from stepwell.lowering.analysis.affine import panel
-from stepwell.lowering.analysis.registers import most_rows
+from stepwell.lowering.analysis.registers import SET_BYTES, most_rows
 from stepwell.lowering.linalg.structure import Contraction, contraction
 from stepwell.lowering.tile_to_loops.accesses import Accesses, Walk, symbolic
 from stepwell.lowering.tile_to_loops.choose import (
@@ -38,13 +39,22 @@ from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Plan
 from stepwell.lowering.tile_to_loops.frame import Frame
 from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.nest import Nest, Space, Tiling, is_empty, spaces_of
-from stepwell.lowering.tile_to_loops.packing import NextPanels, PackB, StageA
+from stepwell.lowering.tile_to_loops.packing import NextPanels, NextRows, PackB, StageA
 from stepwell.lowering.tile_to_loops.polynomial import ZERO, Atom, Poly
 
 FEW_ROWS = 8
 """With so few rows B is read once and not packed."""
 
 K_UNROLL = 4
+
+LINE = 64
+"""Bytes that come into a cache together."""
+
+FAR = 2048
+"""Bytes between rows of B from which on the processor itself does not look ahead."""
+
+MANY_ROWS = 256
+"""So many rows pay for a copy of B, where its rows lie far apart."""
 
 PANELS_OF_L2 = 8
 """Which part of the second-level cache holds the panels of B that all rows go over, beside A, the result, and the next
@@ -148,7 +158,7 @@ class Writer:
             tiling.tile[self.n_axes[-2]] = nr_wanted // columns
         tiling.inside = self.n_axes
         tiling.order = [a for a in range(space.rank) if a != self.n_axis] + [self.n_axis]
-        pack = self._packs_b(rows, contiguous, nr)
+        pack = self._packs_b(rows, contiguous)
         self._blocks(tiling, rows, mr, nr, pack)
         evaluator.plans[self.node.op] = Plan(self.product.dims.k, frame.setting("k_unroll", K_UNROLL))
         nest = Nest(evaluator, space, tiling)
@@ -204,7 +214,7 @@ class Writer:
         mr = self.frame.setting("mr", (registers - vectors - 1) // vectors)
         return max(1, min(mr, rows or mr)), vectors * lanes
 
-    def _packs_b(self, rows: int | None, contiguous: bool, nr: int) -> bool:
+    def _packs_b(self, rows: int | None, contiguous: bool) -> bool:
         """Whether B is copied: always where its rows are not contiguous; else where many rows of the result use
         it and its own lie far apart."""
         if not contiguous or self.in_panels:
@@ -212,9 +222,15 @@ class Writer:
         wanted = self.frame.setting("pack_b", -1)
         if wanted >= 0 or not self._can_pack():
             return wanted == 1 and self._can_pack()
+        apart = self._bytes_apart()
+        pays = 6 * FEW_ROWS if most_rows(apart) is not None else MANY_ROWS
+        return apart >= FAR and (rows is None or rows >= pays) and (self.k_total or 0) >= 32
+
+    def _bytes_apart(self) -> int:
+        """How far apart the rows of B lie; a page, where that is not known."""
+        element = width(self.element(self.product.dims.rhs)) // 8
         strides = [self._stride(self.product.dims.rhs, a) for a in self.product.walk.reduced[self.node.op]]
-        far = any(s is None or s > 4 * nr for s in strides)
-        return far and (rows is None or rows >= 6 * FEW_ROWS) and (self.k_total or 0) >= 32
+        return max((SET_BYTES if s is None else s * element for s in strides), default=0)
 
     def _stages_a(self, rows: int | None, mr: int, nr: int, tiling: Tiling) -> bool:
         """Whether rows of A are copied: where many columns use them and too many would share sets of the cache."""
@@ -253,15 +269,15 @@ class Writer:
         inside = dict[int, int]()
         if pack:
             assert self.k_total is not None
-            nc = max(nr, frame.target.l2 // 2 // (self.k_total * width(self.element(self.product.dims.rhs)) // 8) // nr * nr)
+            # Packing is done once per block: rows are only shared where there are too few columns.
+            pieces = -(-2 * cores // shared) if parallel else 1
+            nc = self._panels_at_once(nr, mr) * nr
             if columns is not None:
-                nc = min(nc, -(-columns // nr) * nr)
-                if shared < cores:
-                    nc = min(nc, max(nr, -(-columns // cores // nr) * nr))
+                nc = min(nc, -(-columns // nr) * nr, max(1, columns // pieces // nr) * nr)
             nc = frame.setting("nc", nc)
             inside[self.n_axis] = nc
             shared *= -(-(columns or nc) // nc)
-        elif self.in_panels:
+        elif self.in_panels or self._rows_share_b(nr, mr):
             at_once = self._panels_at_once(nr, mr)
             if columns is not None and parallel:
                 at_once = min(at_once, columns // nr // (cores * PANEL_BLOCKS_PER_CORE))
@@ -277,21 +293,32 @@ class Writer:
                 blocks[axis] = max(blocks[axis], min(panels[axis], count // (cores * PANEL_BLOCKS_PER_CORE)))
                 shared = shared // blocks[axis]
         if self.m_axes and parallel and shared < 2 * cores and (rows is None or rows >= 2 * mr):
-            mc = frame.setting("mc", max(mr, -(-(rows or 16 * mr) // (4 * cores) // mr) * mr))
+            pieces = cores if pack else 4 * cores
+            mc = frame.setting("mc", max(mr, -(-(rows or 16 * mr) // pieces // mr) * mr))
             for axis in self.m_axes[:-1]:
                 blocks.setdefault(axis, 1)
             inside[self.m_axes[-1]] = mc
-        elif parallel and not pack and not self.in_panels and shared < cores:
+        elif parallel and not pack and self.n_axis not in inside and shared < cores:
             inside[self.n_axis] = max(nr, -(-(columns or 16 * nr) // (4 * cores) // nr) * nr)
         tiling.blocks = {**blocks, **inside}
         if not pack and not parallel:
-            tiling.blocks = inside if self.in_panels else panels
+            tiling.blocks = inside or panels
+
+    def _rows_share_b(self, nr: int, mr: int) -> bool:
+        """Whether B is read in place by several tiles of rows, and is too large to stay near until the next one."""
+        columns, rows = self.space.sizes[self.n_axis].constant, self._count(self.m_axes)
+        if len(self.n_axes) > 1 or columns is None or (rows is not None and rows <= mr):
+            return False
+        return columns > self._panels_at_once(nr, mr) * nr
 
     def _look_ahead(self, nest: Nest, mr: int) -> None:
-        """Prefetch the panels of the next block of work, where there is one, and time to do it in."""
+        """Prefetch rows that are far apart, or the panels of the next block of work, where there is one, and time to do
+        it in."""
         value = self.node.op._operands[self.product.dims.rhs]
         row_axis, sizes = self.m_axes[-1], self.space.sizes
         if not self.in_panels and len(self.n_axes) < 2:
+            if self._bytes_apart() >= FAR:
+                NextRows(self, nest.tiling.tile[self.n_axis] * self.evaluator.vector_lanes).attach()
             return
         axis = self.n_axis if self.in_panels else self.n_axes[-2]
         step, size = nest.tiling.blocks.get(axis, 0), sizes[axis].constant
@@ -321,6 +348,22 @@ class Writer:
         """An operand of the contraction at a point of its loops."""
         index = tuple(self.evaluator.affine(e, point) for e in self.node.maps[operand].results)
         return self.evaluator.evaluate(self.node.op._operands[operand], [index])[0]
+
+    def per_line(self, operand: int) -> int:
+        """How many elements come into a cache together."""
+        return LINE * 8 // width(self.element(operand))
+
+    def prefetch(self, operand: int, point: Sequence[Poly], count: int, locality: int, offset: Poly = ZERO) -> None:
+        """Ask for some neighbours of an operand in memory, from a point of the contraction's loops on."""
+        value = self.node.op._operands[operand]
+        memory = self.evaluator.memories.get(value)
+        if memory is None:
+            return
+        index = [self.evaluator.affine(e, point) for e in self.node.maps[operand].results]
+        start = self.evaluator.flat(value, index) + offset
+        properties = core.prefetch_properties(False, locality)
+        for number in range(0, count, self.per_line(operand)):
+            self.emitter.effect(core.PrefetchOp, (memory, self.emitter.scalar(start + number)), (), properties)
 
     @contextmanager
     def k_loops(self, dims: Sequence[int], point: list[Poly]) -> Iterator[Poly]:

@@ -3,6 +3,7 @@
     PackB        a block of B's columns in panels:  [nc / nr][k][nr]
     StageA       the rows of a register tile:       [mr][k + padding]
     NextPanels   the panels that the next block of work reads, on their way to the second-level cache
+    NextRows     rows of a B that is read in place
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from xdsl.dialects import memref, vector
 
-from stepwell.dialects.upstream import core
 from stepwell.lowering.tile_to_loops.choose import width
 from stepwell.lowering.tile_to_loops.evaluate import Stage
 from stepwell.lowering.tile_to_loops.nest import Nest, Range
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 PADDING = 16
 """Elements between staged rows, so that they do not fall on the same cache lines' sets."""
 
-LINE = 64
-"""Bytes that come into a cache together."""
+FIRST_LEVEL, SECOND_LEVEL = 3, 2
+"""The locality of a prefetch into a cache."""
 
-SECOND_LEVEL = 2
-"""The locality of a prefetch into the second-level cache."""
+ROWS_AHEAD = 8
+"""How many rows of B further down are asked for, where they are so far apart that the processor does not do it."""
 
 
 class PackB:
@@ -69,11 +69,11 @@ class PackB:
             if axis != self.writer.n_axis:
                 point[dim] = ranges[axis][0]
         self.evaluator.stages.pop((self.writer.node.op, self.operand), None)
-        with self.emitter.loop(ZERO, panels) as loop:
-            panel = self.emitter.atom(loop.variable)
-            if self.contiguous:
-                self._rows(point, first + panel * self.nr, panel, last)
-            else:
+        if self.contiguous:
+            self._rows(point, first, panels, last)
+        else:
+            with self.emitter.loop(ZERO, panels) as loop:
+                panel = self.emitter.atom(loop.variable)
                 self._columns(point, first + panel * self.nr, panel, last)
         self.evaluator.stages[(self.writer.node.op, self.operand)] = Stage(self.memory, self.place)
 
@@ -82,11 +82,17 @@ class PackB:
         size = self.writer.space.sizes[self.writer.n_axis].constant
         return size is not None and size % self.nr == 0
 
-    def _rows(self, point: list[Poly], column: Poly, panel: Poly, last: Poly) -> None:
-        """Rows of B are contiguous: copied vector by vector."""
+    def _rows(self, point: list[Poly], first: Poly, panels: Poly, last: Poly) -> None:
+        """Rows of B are contiguous: each is copied vector by vector, and one further down is asked for."""
         evaluator, emitter, lanes = self.evaluator, self.emitter, self.evaluator.vector_lanes
         masked = not self._whole(last)
-        with self.writer.k_loops(self.writer.product.dims.k, point) as k:
+        dims = self.writer.product.dims.k
+        with self.writer.k_loops(dims, point) as k, emitter.loop(ZERO, panels) as loop:
+            panel = emitter.atom(loop.variable)
+            column = first + panel * self.nr
+            there = list(point)
+            there[self.n_dim], there[dims[-1]] = column, point[dims[-1]] + ROWS_AHEAD
+            self.writer.prefetch(self.operand, there, self.nr, FIRST_LEVEL)
             for offset in range(0, self.nr, lanes):
                 at = column + offset
                 if masked:
@@ -209,7 +215,7 @@ class NextPanels:
     def attach(self, nest: Nest, tiles: int | None) -> None:
         """Into the loop over k. `tiles`: how many tiles of rows a block has, where that is known."""
         plan = self.evaluator.plans[self.writer.node.op]
-        self.per_line = LINE * 8 // width(self.writer.element(self.operand))
+        self.per_line = self.writer.per_line(self.operand)
         self.lines = max(1, plan.unroll * self.columns // self.per_line)
         self.each = -(-self.lines // tiles) if tiles else 1
         nest.prologue = self.begin
@@ -221,16 +227,32 @@ class NextPanels:
 
     def ask(self, point: Sequence[Poly]) -> None:
         """For the lines of one iteration, from the first point of a register tile and its first step of k."""
-        emitter, evaluator = self.emitter, self.evaluator
+        emitter = self.emitter
         tile = emitter.quotient(point[self.row_dim] - self.first_row, self.rows)
         line = emitter.remainder(tile * self.each, self.lines)
         there = list(point)
         there[self.column_dim] = ZERO
         there[self.dim] = emitter.minimum(point[self.dim].without(LANE) + self.step, self.last)
-        value = self.writer.node.op._operands[self.operand]
-        maps = self.writer.node.maps[self.operand].results
-        start = evaluator.flat(value, [evaluator.affine(e, there) for e in maps]) + line * self.per_line
-        memory = evaluator.memories[value]
-        for number in range(self.each):
-            place = emitter.scalar(start + number * self.per_line)
-            emitter.effect(core.PrefetchOp, (memory, place), (), core.prefetch_properties(False, SECOND_LEVEL))
+        self.writer.prefetch(self.operand, there, self.each * self.per_line, SECOND_LEVEL, line * self.per_line)
+
+
+class NextRows:
+    """B is read in place and its rows lie far apart: those that come some steps later are asked for."""
+
+    def __init__(self, writer: Writer, columns: int) -> None:
+        self.writer, self.columns = writer, columns
+        self.operand = writer.product.dims.rhs
+        self.n_dim = next(d for d, a in writer.product.axis_of.items() if a == writer.n_axis)
+
+    def attach(self) -> None:
+        """Into the loop over k."""
+        plans, op = self.writer.evaluator.plans, self.writer.node.op
+        plans[op] = replace(plans[op], ahead=self.ask)
+
+    def ask(self, point: Sequence[Poly]) -> None:
+        """For the steps of a later iteration."""
+        inner = self.writer.product.dims.k[-1]
+        for step in range(self.writer.evaluator.plans[self.writer.node.op].unroll):
+            there = list(point)
+            there[self.n_dim], there[inner] = point[self.n_dim].without(LANE), point[inner] + (step + ROWS_AHEAD)
+            self.writer.prefetch(self.operand, there, self.columns, FIRST_LEVEL)

@@ -97,6 +97,28 @@ def test_schedules(check: Any, keys: str, b: str) -> None:
     check(product(61, 150, 70, b=b, keys=keys), operands(61, 150, 70, "m, k", b), 2e-4)
 
 
+@ALL
+@pytest.mark.parametrize("rows", [1, 20, 300])
+@pytest.mark.parametrize("columns", [600, 1024, 1030])
+def test_rows_of_b_that_lie_far_apart(check: Any, rows: int, columns: int, target: Target) -> None:
+    """In place with some rows, copied with many, in blocks of columns that a small cache holds."""
+    target = replace(target, l2=64 << 10)
+    for parallel, k in ((0, 41), (1, 34)):
+        keys = f", parallel = {parallel} : i64"
+        check(product(rows, columns, k, keys=keys), operands(rows, columns, k, "m, k", "k, n"), 2e-4, target)
+
+
+def test_what_is_far_is_asked_for_or_copied(lowered: Any) -> None:
+    def ops(rows: int, columns: int) -> tuple[bool, bool]:
+        module = lowered(product(rows, columns, 64), named("x86-64-v3"))
+        names = [op.name for op in module.walk()]
+        return "memref.prefetch" in names, "memref.view" in names
+
+    assert ops(20, 100) == (False, False), "the processor looks ahead by itself"
+    assert ops(20, 1000) == (True, False), "too few rows for a copy"
+    assert ops(300, 1000) == (True, True), "the copy asks for rows too"
+
+
 @pytest.mark.parametrize("a", ["m, k", "k, m"])
 def test_transposed_a(check: Any, a: str) -> None:
     check(product(20, 35, 40, a=a), operands(20, 35, 40, a, "k, n"), 2e-4)
