@@ -20,6 +20,12 @@ FLOAT = 4
 CACHE_SHARE = 0.7
 """How much of the second-level cache a unit's own values may take."""
 
+PRODUCTS_COUNT = 0.25
+"""How much of the products counts there: they are written and read once, and may be pushed out in between."""
+
+SHARED_SIZE = 32 << 20
+"""More than this no core can count on in a cache that others share, however large it is."""
+
 NEAR, SHARED, FAR = 32.0, 8.0, 4.0
 """Bytes per cycle that filters stream with from a core's cache, from the cores' cache, and from memory."""
 
@@ -118,7 +124,7 @@ def divide(problem: Problem, m: int, target: Target) -> Choice:
 def _fits(problem: Problem, m: int, division: Division, target: Target) -> bool:
     a = m + WINDOW - 1
     tiles = -(-division.rows * division.columns // division.tiles) * division.tiles
-    own = a * a * tiles * problem.block * FLOAT * (problem.inputs + division.blocks)
+    own = a * a * tiles * problem.block * FLOAT * (problem.inputs + PRODUCTS_COUNT * division.blocks)
     return own <= CACHE_SHARE * target.l2
 
 
@@ -130,7 +136,7 @@ def filters_stream(problem: Problem, a: int, target: Target) -> bool:
 def _rate(problem: Problem, side: int, target: Target) -> float:
     """Bytes per cycle that filters of side x side values stream with."""
     size = side * side * problem.inputs * problem.outputs * problem.block**2 * FLOAT
-    return NEAR if size <= target.l2 // 2 else SHARED if size <= target.l3 else FAR
+    return NEAR if size <= target.l2 // 2 else SHARED if size <= min(target.l3, SHARED_SIZE) else FAR
 
 
 def _divisions(problem: Problem, m: int, target: Target) -> Iterator[Division]:
