@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import FunctionType, ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.dialects.linalg.ops import GenericOp
 from xdsl.parser import Parser
 
 from stepwell.compiler.backends import jit
+from stepwell.compiler.backends.target import named
 from stepwell.compiler.interpreter import Machine, interpret, interpret_lowered
 from stepwell.dialects import context
 from stepwell.dialects.diagnostics import UnsupportedError
@@ -23,6 +25,7 @@ from stepwell.lowering.host_bufferize import BufferizeHost
 from stepwell.lowering.host_bufferize.scratch import AttachScratch
 from stepwell.lowering.linalg import Dce, HoistConstants, structure
 from stepwell.lowering.linalg.winograd import Builder
+from stepwell.lowering.linalg.winograd_form import input_transform
 from stepwell.lowering.linalg_to_tile import FormKernels
 from stepwell.lowering.tile_to_loops import lower_kernels
 from stepwell.runtime import threads
@@ -98,13 +101,17 @@ class Case:
     def expected(self) -> Array:
         return np.maximum(self.convolved() + self.residual, 0)
 
-    def module(self, m: int, target: Target, **sizes: int) -> tuple[ModuleOp, list[Array]]:
-        """At the tile level, with these sizes in the schedule; and the inputs."""
+    def module(
+        self, m: int, target: Target, before: Callable[[ModuleOp], None] | None = None, **sizes: int
+    ) -> tuple[ModuleOp, list[Array]]:
+        """At the tile level, with these sizes in the schedule; and the inputs. `before` changes the linalg level."""
         module = Parser(context(), self.text()).parse_module()
         (op,) = (o for o in module.walk() if isinstance(o, GenericOp) and structure.convolution(o) is not None)
         found = structure.convolution(op)
         assert found is not None
         op.results[0].replace_all_uses_with(Builder(op, found, algorithm(m)).results())
+        if before is not None:
+            before(module)
         for step in (Dce(), HoistConstants(), FormKernels(target)):
             step.apply(module, context())
         module.verify()
@@ -113,7 +120,7 @@ class Case:
             if getattr(op, "sym_name", None) is not None and op.sym_name.data == "prepare":
                 module.body.block.erase_op(op)
         kernels = [op for op in module.ops if isinstance(op, KernelOp) and op.template == "winograd"]
-        assert len(kernels) == 1
+        assert len(kernels) == (before is None)
         if sizes:
             kernels[0].properties["schedule"] = schedule_of("winograd", **sizes)
         return module, [self.image, self.residual, transformed]
@@ -130,8 +137,7 @@ def lowered(module: ModuleOp, target: Target) -> ModuleOp:
 def run(module: ModuleOp, target: Target, inputs: list[Array]) -> Array:
     """Natively. The transformed filters are a constant of the function."""
     constants = {"prepared.0": inputs[2]}
-    (result,) = jit.build(lowered(module, target), target, constants=constants)(*inputs[:2])
-    return np.asarray(result)
+    return np.asarray(jit.build(lowered(module, target), target, constants=constants)(*inputs[:2])[0])
 
 
 def close(found: Any, case: Case) -> None:
@@ -175,6 +181,12 @@ def test_every_edge(target: Target, m: int, sizes: tuple[int, ...], border: tupl
 ])  # fmt: skip
 def test_every_division(target: Target, sizes: dict[str, int]) -> None:
     check(Case((2, 2, 4, 8, 13, 18)), 4, target, **sizes)
+
+
+def test_objects_for_another_machine() -> None:
+    target = named("aarch64")
+    module, _ = Case((1, 2, 2, 4, 9, 10)).module(4, target)
+    assert len(jit.compile_module(lowered(module, target), target).code) > 1000
 
 
 def test_threads_give_the_same_bits(target: Target) -> None:
@@ -241,3 +253,24 @@ def test_a_kernel_that_is_no_winograd_convolution_says_so(target: Target) -> Non
     BufferizeHost().apply(changed, context())
     with pytest.raises(UnsupportedError, match="has the template winograd, but is no transform"):
         lower_kernels(changed, target)
+
+
+@ALL
+def test_steps_that_somebody_else_reads_are_kernels_of_their_own(target: Target) -> None:
+    case = Case((1, 2, 2, 8, 9, 10))
+    module, inputs = case.module(4, target, before=also_return_transformed)
+    assert not [op for op in module.ops if isinstance(op, KernelOp) and op.template == "winograd"]
+    close(interpret(module, "forward", inputs)[0], case)
+    close(run(module, target, inputs), case)
+
+
+def also_return_transformed(module: ModuleOp) -> None:
+    """The entry function also returns the transformed image."""
+    (entry,) = (op for op in module.ops if isinstance(op, FuncOp))
+    (step,) = (op for op in entry.walk() if input_transform(op) is not None)
+    last = entry.body.block.last_op
+    assert last is not None
+    last.operands = [*last.operands, step.results[0]]
+    entry.properties["function_type"] = FunctionType.from_lists(
+        [a.type for a in entry.body.block.args], [v.type for v in last.operands]
+    )
