@@ -198,7 +198,7 @@ def test_what_a_file_lost_after_a_warm_load_is_an_archive_error(model: Path, siz
             file.write(bytes(model.stat().st_size))
         else:
             file.truncate(size)
-    with pytest.raises(stepwell.ArchiveError, match="ends too early|or the file was written while it was in use"):
+    with pytest.raises(stepwell.ArchiveError, match=r"ends too early|or the file was written while it was in use"):
         loaded.state_dict()
 
 
