@@ -24,7 +24,7 @@ from stepwell.compiler.program import Program, Resources
 from stepwell.compiler.threads_of_compilation import Aside
 from stepwell.dialects.levels import LINALG, LOOPS
 from stepwell.dialects.target import Target
-from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, keep_only, part_of
+from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, part_of
 from stepwell.runtime.function import NativeFunction
 
 Array = np.ndarray[Any, Any]
@@ -104,8 +104,7 @@ def compile_program(
     prepared: tuple[str, ...] = ()
     if PREPARE in functions:
         prepared = tuple(_result_names(functions[PREPARE]))
-        part = Program(part_of(program.module, PREPARE), program.resources)
-        keep_only(program.module, entry)
+        part = Program(part_of(program.module, PREPARE, entry), program.resources)
         prepare = _begin(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
     # LLVM works on the first object while Python lowers to the second.
     forward = _begin(program, "", target, report, verify=verify, profile=profile, cache=cache)

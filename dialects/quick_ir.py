@@ -19,6 +19,8 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     LocationAttr,
+    MemRefType,
+    TensorType,
     i32,
 )
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue, SSAValues, Use
@@ -121,6 +123,18 @@ def append_all(block: Block, ops: Iterable[Operation]) -> None:
 def index_attribute(value: int) -> IntegerAttr[IndexType]:
     """A number of type index."""
     return IntegerAttr(value, INDEX)
+
+
+@cache
+def memref_type(element: Attribute, shape: tuple[int, ...]) -> MemRefType[Attribute]:
+    """A row-major memref."""
+    return MemRefType(element, shape)
+
+
+@cache
+def tensor_type(element: Attribute, shape: tuple[int, ...]) -> TensorType[Attribute]:
+    """A tensor."""
+    return TensorType(element, shape)
 
 
 @cache

@@ -31,7 +31,7 @@ from xdsl.dialects.linalg import ops as linalg_ops
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
-from stepwell.dialects import dtypes, host
+from stepwell.dialects import dtypes, host, quick_ir
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.quick_ir import make, segments
 from stepwell.dialects.torch.declare import TensorInfo
@@ -64,7 +64,7 @@ class Tensor:
 
 def tensor_type(sizes: Sequence[Size], dtype: DType) -> TensorType[Any]:
     """tensor<2x?xf32>: symbolic sizes print as `?`."""
-    return TensorType(dtype.builtin, [s if isinstance(s, int) else DYNAMIC_INDEX for s in sizes])
+    return quick_ir.tensor_type(dtype.builtin, tuple([s if isinstance(s, int) else DYNAMIC_INDEX for s in sizes]))
 
 
 class LinalgBuilder(Emitter):

@@ -18,6 +18,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute
 
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.quick_ir import memref_type
 
 FLOAT_BYTES: dict[type[Attribute], int] = {BFloat16Type: 2, Float16Type: 2, Float32Type: 4, Float64Type: 8}
 
@@ -40,7 +41,7 @@ def element_bytes(element: Attribute) -> int:
 def memref_of(kind: Attribute) -> MemRefType[Attribute]:
     """The row-major memref that holds a tensor of this type."""
     assert isinstance(kind, TensorType), kind
-    return MemRefType(kind.element_type, kind.shape)
+    return memref_type(kind.element_type, kind.get_shape())
 
 
 def strided_of(element: Attribute, shape: tuple[int, ...]) -> MemRefType[Attribute]:

@@ -33,8 +33,7 @@ class LoopsToLlvm(Pass):
         entry = self.entry or entry_name(module)
         keep_only(module, entry)
         lowered = lower(module, self.target, entry=entry, profile=self.profile)
-        old = module.detach_region(module.body)
-        old.drop_all_references()
+        module.detach_region(module.body)
         body = lowered.detach_region(lowered.body)
         module.add_region(body)
         module.attributes.update(lowered.attributes)
@@ -57,12 +56,19 @@ def keep_only(module: ModuleOp, entry: str) -> None:
             module.body.block.erase_op(op, safe_erase=False)
 
 
-def part_of(module: ModuleOp, entry: str) -> ModuleOp:
-    """A copy of what an entry reaches, as a module of its own."""
+def part_of(module: ModuleOp, entry: str, rest: str | None = None) -> ModuleOp:
+    """What an entry reaches, as a module of its own: a copy; but where `rest` names the other entry, what that one
+    does not reach leaves the module."""
     symbols = _symbols(module)
     reached = _reached(symbols, entry)
-    copies = [op.clone() for name, op in symbols.items() if name in reached]
-    return ModuleOp(copies, dict(module.attributes))
+    stays = symbols.keys() if rest is None else _reached(symbols, rest)
+    parts: list[Operation] = []
+    for name, op in symbols.items():
+        if name in reached and name not in stays:
+            module.body.block.detach_op(op)
+        if name in reached:
+            parts.append(op.clone() if name in stays else op)
+    return ModuleOp(parts, dict(module.attributes))
 
 
 def _symbols(module: ModuleOp) -> dict[str, Operation]:

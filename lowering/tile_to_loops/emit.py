@@ -28,7 +28,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.host import ALONE
-from stepwell.dialects.quick_ir import append_all, index_attribute, make
+from stepwell.dialects.quick_ir import append_all, index_attribute, make, memref_type
 from stepwell.dialects.target import Target
 from stepwell.dialects.upstream import core
 from stepwell.lowering.tile_to_loops.polynomial import Atom, Poly
@@ -271,7 +271,8 @@ class Emitter:
         assert isinstance(kind, MemRefType)
         static = [count] if isinstance(count, int) else [DYNAMIC_INDEX]
         dynamic = [] if isinstance(count, int) else [count]
-        op = memref.ReinterpretCastOp(value, [], dynamic, [], [0], static, [1], MemRefType(kind.element_type, static))
+        result = memref_type(kind.element_type, tuple(static))
+        op = memref.ReinterpretCastOp(value, [], dynamic, [], [0], static, [1], result)
         self.scopes[0].ops.append(op)
         self.depths[op.results[0]] = 0
         return op.results[0]

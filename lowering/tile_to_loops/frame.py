@@ -7,6 +7,7 @@ from xdsl.dialects.builtin import FunctionType, IndexType, MemRefType, TensorTyp
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.quick_ir import memref_type
 from stepwell.dialects.target import Target
 from stepwell.dialects.tile import AUTO, SCHEDULES, KernelOp
 from stepwell.lowering.tile_to_loops.emit import Emitter
@@ -87,7 +88,7 @@ def memory_type(kind: Attribute) -> Attribute:
     Raises UnsupportedError for what is neither a tensor nor a number.
     """
     if isinstance(kind, TensorType):
-        return MemRefType(kind.element_type, kind.get_shape())
+        return memref_type(kind.element_type, kind.get_shape())
     if isinstance(kind, IndexType) or not hasattr(kind, "shape"):
         return kind
     raise UnsupportedError(f"a kernel argument of type {kind}")
