@@ -164,10 +164,10 @@ class Builder:
         m, problem = self.algorithm.m, self.problem
         shape = [problem.images, problem.inputs, m * self.high + WINDOW - 1, m * self.wide + WINDOW - 1, problem.block]
         border = border_of(self.image)
-        image, offsets = (self.image, (0,) * 5) if border is None else (border.image, border.offsets)
+        image, (row, column) = (self.image, (0, 0)) if border is None else (border.image, border.offsets)
         if list(shape_of(image)) == shape:
             return image
-        return insert(image, self._zeros(shape), offsets, self.edit)
+        return insert(image, self._zeros(shape), (0, 0, row, column, 0), self.edit)
 
 
 def product_body() -> Block:

@@ -105,23 +105,27 @@ def is_zero(value: SSAValue) -> bool:
 
 @dataclass(frozen=True)
 class Border:
-    """An image with zeros around it: the op that puts it there, the image, and where it begins."""
+    """An image with rows and columns of zeros around it: the op that puts it there, the image, and the row and the
+    column where it begins."""
 
     op: tensor.InsertSliceOp
     image: SSAValue
-    offsets: tuple[int, ...]
+    offsets: tuple[int, int]
 
 
 def border_of(value: SSAValue) -> Border | None:
-    """The image within a border of zeros, all sizes static; None for every other tensor."""
+    """The image within a border of zeros, all sizes static; None for every other tensor, also where there are more
+    images or channels than before."""
     owner = value.owner
     if not isinstance(owner, tensor.InsertSliceOp) or not is_zero(owner._operands[1]):
         return None
-    found = static_slice(owner)
-    image = owner._operands[0]
-    if found is None or set(found[2]) != {1} or found[1] != shape_of(image):
+    found, image = static_slice(owner), owner._operands[0]
+    if found is None or set(found[2]) != {1} or len(found[0]) != 5 or found[1] != shape_of(image):
         return None
-    return Border(owner, image, found[0])
+    offsets, sizes, whole = found[0], found[1], shape_of(value)
+    if any(offsets[dim] or sizes[dim] != whole[dim] for dim in (0, 1, 4)):
+        return None
+    return Border(owner, image, (offsets[2], offsets[3]))
 
 
 # Recognition ---------------------------------------------------------------------------------------------------

@@ -15,8 +15,7 @@ Lanes run along the channels of a block. The image is read where it is: its bord
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import gcd, prod
+from math import prod
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import Float32Type, i1
@@ -24,17 +23,15 @@ from xdsl.ir import SSAValue
 
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.upstream import core
-from stepwell.lowering.analysis.winograd import Algorithm, product
-from stepwell.lowering.analysis.winograd_cost import Division, Problem, divide, filters_stream
+from stepwell.lowering.analysis.winograd import product
+from stepwell.lowering.analysis.winograd_cost import filters_stream
 from stepwell.lowering.linalg.shapes import shape_of
-from stepwell.lowering.linalg.winograd_form import border_of, input_transform, is_product, is_zero, output_transform
 from stepwell.lowering.tile_to_loops.evaluate import Plan, Stage
 from stepwell.lowering.tile_to_loops.frame import Frame
-from stepwell.lowering.tile_to_loops.graph import Node
-from stepwell.lowering.tile_to_loops.nest import spaces_of
 from stepwell.lowering.tile_to_loops.packing import SECOND_LEVEL
 from stepwell.lowering.tile_to_loops.polynomial import LANE, ZERO, Poly
 from stepwell.lowering.tile_to_loops.vector_arithmetic import arithmetic
+from stepwell.lowering.tile_to_loops.winograd_units import Form, Unit, division_of, recognise, unit_count
 
 MULTIPLY_ADDS = 64
 """How many an iteration of a product's innermost loop may have."""
@@ -49,19 +46,6 @@ same cache lines' sets."""
 F32 = Float32Type()
 
 
-@dataclass(frozen=True)
-class Form:
-    """The steps of a kernel: the products and the transform of results, the image (an argument) and where it begins
-    within its border."""
-
-    algorithm: Algorithm
-    products: Node
-    results: Node
-    image: SSAValue
-    offsets: tuple[int, int]
-    problem: Problem
-
-
 def winograd(frame: Frame) -> None:
     """Writes a kernel that is one Winograd convolution and an epilogue. Raises UnsupportedError where it is not."""
     form = recognise(frame)
@@ -71,70 +55,6 @@ def winograd(frame: Frame) -> None:
             "transform of results, and elementwise ops on these"
         )
     Writer(frame, form).write()
-
-
-def recognise(frame: Frame) -> Form | None:
-    """The steps of a kernel; None where it has others."""
-    reducing = [node for node in frame.graph.nodes.values() if node.reduced]
-    if len(reducing) != 3 or len(spaces_of(frame.evaluator, frame.outputs)) != 1:
-        return None
-    first, middle, last = reducing
-    inputs, outputs = input_transform(first.op), output_transform(last.op)
-    if inputs is None or outputs is None or inputs.algorithm != outputs.algorithm or not is_product(middle.op):
-        return None
-    chained = middle.inputs[0] is first.op.results[0] and outputs.value is middle.op.results[0]
-    if not chained or not all(is_zero(init) for node in reducing for init in node.inits):
-        return None
-    border = border_of(inputs.value)
-    image, offsets = (inputs.value, (0,) * 5) if border is None else (border.image, border.offsets)
-    if image not in frame.evaluator.memories or any(offsets[:2] + offsets[4:]):
-        return None
-    images, outer, height, width, block = shape_of(last.op.results[0])
-    problem = Problem(images, shape_of(image)[1], outer, block, height, width)
-    return Form(inputs.algorithm, middle, last, image, (offsets[2], offsets[3]), problem)
-
-
-def division_of(frame: Frame, form: Form) -> Division:
-    """The sizes in the schedule, made to fit; what is absent is decided here."""
-    problem = form.problem
-    best = divide(problem, form.algorithm.m, frame.target).division
-    high, wide = problem.tiles(form.algorithm.m)
-    rows, columns = (
-        max(1, min(frame.setting(key, default), most))
-        for key, default, most in (("rows", best.rows, high), ("columns", best.columns, wide))
-    )
-    cob = gcd(frame.setting("cob", best.cob), problem.outputs)
-    blocks = gcd(max(1, frame.setting("blocks", best.blocks) // cob), problem.outputs // cob) * cob
-    return Division(rows, columns, blocks, max(1, min(frame.setting("tiles", best.tiles), rows * columns)), cob)
-
-
-class Unit:
-    """The unit of work that is being written: where its tiles and channels begin, and how many there are."""
-
-    def __init__(self, writer: Writer, number: Poly) -> None:
-        emitter, problem, division = writer.emitter, writer.problem, writer.division
-        high, wide = problem.tiles(writer.m)
-        counts = (-(-high // division.rows), -(-wide // division.columns), problem.outputs // division.blocks)
-        left, parts = number, list[Poly]()
-        for count in reversed(counts):
-            parts.insert(0, emitter.remainder(left, count))
-            left = emitter.quotient(left, count)
-        self.image = left
-        self.row, self.column = parts[0] * division.rows, parts[1] * division.columns
-        self.output = parts[2] * division.blocks
-        self.rows = self._count(writer, self.row, division.rows, high)
-        self.columns = self._count(writer, self.column, division.columns, wide)
-
-    @staticmethod
-    def _count(writer: Writer, first: Poly, most: int, size: int) -> Poly:
-        return Poly.of(most) if size % most == 0 else writer.emitter.minimum(Poly.of(most), Poly.of(size) - first)
-
-    @staticmethod
-    def number_of(problem: Problem, division: Division, m: int) -> int:
-        """How many units there are."""
-        high, wide = problem.tiles(m)
-        parts = -(-high // division.rows) * -(-wide // division.columns)
-        return problem.images * parts * (problem.outputs // division.blocks)
 
 
 class Writer:
@@ -169,9 +89,9 @@ class Writer:
     def write(self) -> None:
         """All units."""
         self._plan()
-        count = Unit.number_of(self.problem, self.division, self.m)
-        with self.emitter.parallel(Poly.of(count), self.frame.shared) as number:
-            unit = Unit(self, self.emitter.atom(number))
+        count = Poly.of(unit_count(self.form, self.division))
+        with self.emitter.parallel(count, self.frame.shared) as number:
+            unit = Unit(self.emitter, self.form, self.division, self.emitter.atom(number))
             self._transform_inputs(unit)
             self._multiply(unit)
             self._transform_results(unit)

@@ -102,6 +102,17 @@ def test_two_convolutions_of_one_image_are_two_kernels(graph, check, target):
     assert sum(name.startswith("winograd") for name in launches) == 2
 
 
+def test_channels_of_zeros_are_no_border(graph, check, target):
+    g = graph(x=(1, 8, 12, 12))
+    b = g.builder
+    x = g.convolution(g["x"], g.weight("p", 16, 8, 1, 1))
+    y = g.convolution(b.pad(x, [0, 8, 1, 1], [0, 8, 1, 1], 0.0), g.weight("w", 32, 32, 3, 3))
+    data = {"p": array(16, 8, 1, 1) / 3, "w": array(32, 32, 3, 3, seed=1) / 17}
+    module = run(check, target, g.returns(y), array(1, 8, 12, 12, seed=3), data)
+    (kernel,) = [op for op in module.ops if isinstance(op, KernelOp) and op.template == "winograd"]
+    assert not any(op.name == "tensor.insert_slice" for op in kernel.body.block.ops)
+
+
 def test_the_text_of_the_steps(graph, target):
     module, _, _ = network(graph)
     for step in passes(target):
