@@ -142,6 +142,7 @@ class Inspector:
     def profile(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Profile:
         """Call with timers in the code; the time of every kernel."""
         from stepwell.compiler.threads_of_compilation import deep_stack
+        from stepwell.lowering.host_bufferize.variants import variant_of
         from stepwell.runtime.profile import Stopwatch
 
         values = self.method.bind(arguments, keywords)
@@ -155,7 +156,10 @@ class Inspector:
             for _ in range(10):
                 executable(call.leaves)
         return Profile(
-            [KernelRow(t.name, t.calls / 10, t.seconds / 10, work.get(t.name)) for t in native.profile.times()]
+            [
+                KernelRow(t.name, t.calls / 10, t.seconds / 10, work.get(variant_of(t.name)))
+                for t in native.profile.times()
+            ]
         )
 
     def _timed(self, call: Call, state: Any) -> tuple[Executable, dict[str, Work]]:

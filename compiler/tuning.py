@@ -29,6 +29,7 @@ from stepwell.dialects.diagnostics import Error, UnsupportedError
 from stepwell.dialects.levels import TILE
 from stepwell.dialects.target import Target
 from stepwell.dialects.tile import KernelOp, LaunchOp
+from stepwell.lowering.host_bufferize.variants import variant_of
 from stepwell.lowering.linalg_to_tile.candidates import candidates
 from stepwell.lowering.linalg_to_tile.reschedule import Reschedule, kernel_key, reschedule, sizes_of
 from stepwell.runtime.profile import Stopwatch
@@ -160,7 +161,11 @@ def _shares(program: Program, target: Target, call: Callable[[NativeProgram], An
     with Stopwatch(profile):
         _seconds(lambda: call(native), WARM)
     whole, *parts = profile.times()
-    return {t.name: (round(t.calls / whole.calls), t.seconds / whole.seconds) for t in parts}
+    found: dict[str, tuple[int, float]] = {}
+    for part in parts:
+        calls, share = found.get(variant_of(part.name), (0, 0.0))
+        found[variant_of(part.name)] = calls + round(part.calls / whole.calls), share + part.seconds / whole.seconds
+    return found
 
 
 def _whole_ratio(

@@ -422,10 +422,10 @@ class ReserveOp(IRDLOperation):
 
 @irdl_op_definition
 class RebaseOp(IRDLOperation):
-    """The same memory as a row-major memref whose origin is the first element of `source`.
+    """The same memory as a memref whose origin is the first element of `source`.
 
-    `source` may carry a strided layout and an offset, but its elements must lie row by row without gaps: the
-    op drops the layout from the type, and costs nothing where a memref is a pointer to its first element.
+    The result is row-major, for which the elements of `source` must lie row by row without gaps, or has the strides
+    of `source`. The op costs nothing where a memref is a pointer to its first element.
     """
 
     name = "host.rebase"
@@ -440,8 +440,10 @@ class RebaseOp(IRDLOperation):
         assert isinstance(source, MemRefType) and isinstance(result, MemRefType)
         if source.shape != result.shape or source.element_type != result.element_type:
             raise VerifyException(f"{source} and {result} differ in more than their layout")
-        if not isinstance(result.layout, NoneAttr):
-            raise VerifyException(f"the result is row-major without a layout, not {result}")
+        if isinstance(result.layout, NoneAttr):
+            return
+        if result.get_strides() != source.get_strides() or result.get_offset() != 0:
+            raise VerifyException(f"the result is row-major, or has the strides of {source} and no offset, not {result}")
 
 
 VALUE_OPS = (

@@ -68,6 +68,10 @@ class Key:
     minimum: int = 0
 
 
+LAYOUTS = "tile.layouts"
+"""Attribute of a kernel between `bufferize-host` and `lower-kernels`: the strided layouts of arguments that do not lie
+row by row, by number (results after inputs)."""
+
 AUTO = -1
 """The default of keys that the lowering decides by itself."""
 

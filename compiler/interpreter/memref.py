@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from xdsl.dialects import memref
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, IndexType, MemRefType
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, IndexType, MemRefType, NoneAttr
 from xdsl.ir import Operation
 
 from stepwell.compiler.interpreter.arith import constant_array
@@ -182,11 +182,14 @@ def reinterpret_cast(op: memref.ReinterpretCastOp) -> Evaluate:
 
 @rule("host.rebase")
 def rebase(op: Operation) -> Evaluate:
+    kind = op.results[0].type
+    strided = isinstance(kind, MemRefType) and not isinstance(kind.layout, NoneAttr)
+
     def view(source: MemRef) -> MemRef:
-        if not source.array.flags.c_contiguous:
+        if not strided and not source.array.flags.c_contiguous:
             raise Fault(f"sizes {list(source.sizes)} with strides {list(source.strides)} do not lie row by row")
         memory = source.memory[source.offset * source.dtype.itemsize :]
-        return MemRef(memory, source.dtype, 0, source.sizes, row_major(source.sizes))
+        return MemRef(memory, source.dtype, 0, source.sizes, source.strides if strided else row_major(source.sizes))
 
     return view
 

@@ -1,4 +1,5 @@
-"""Copying, where values could not share memory: small kernels at the loops level, one per pair of types.
+"""Copying, where values could not share memory: small kernels at the loops level, one per pair of types (and those that
+fill borders, see `borders`).
 
     func.func private @copy_4x8xf32(%from: memref<4x8xf32>, %to: memref<4x8xf32>)
 
@@ -28,7 +29,9 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects import host
 from stepwell.dialects.upstream import core
+from stepwell.lowering.host_bufferize.borders import border_kernel
 from stepwell.lowering.host_bufferize.elements import element_bytes
+from stepwell.lowering.host_bufferize.parts import Box
 
 VECTOR_BYTES = 32
 """Bytes moved at a time."""
@@ -46,6 +49,7 @@ class Copies:
 
     def __init__(self) -> None:
         self.functions: dict[tuple[Memory, Memory], func.FuncOp] = {}
+        self._borders: dict[tuple[Memory, Box, Attribute], func.FuncOp] = {}
         self._names: dict[str, int] = {}
 
     def kernel(self, source: Memory, target: Memory) -> str:
@@ -58,9 +62,22 @@ class Copies:
             self.functions[source, target] = found
         return found.sym_name.data
 
-    def _name(self, kind: Memory) -> str:
+    def border(self, kind: Memory, box: Box, value: Attribute) -> str:
+        """The name of the kernel that fills all of a memref but a box."""
+        found = self._borders.get((kind, box, value))
+        if found is None:
+            body = Region(border_kernel(kind, box, value))
+            made = func.FuncOp(self._name(kind, "border"), FunctionType.from_lists([kind], []), body, visibility="private")
+            found = self._borders[kind, box, value] = made
+        return found.sym_name.data
+
+    def all(self) -> list[func.FuncOp]:
+        """Every kernel that was asked for."""
+        return [*self.functions.values(), *self._borders.values()]
+
+    def _name(self, kind: Memory, what: str = "copy") -> str:
         sizes = ["n" if size == DYNAMIC_INDEX else str(size) for size in kind.get_shape()]
-        stem = "copy_" + "x".join([*sizes, str(kind.element_type)])
+        stem = f"{what}_" + "x".join([*sizes, str(kind.element_type)])
         count = self._names[stem] = self._names.get(stem, 0) + 1
         return stem if count == 1 else f"{stem}_{count}"
 

@@ -29,6 +29,7 @@ from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.ownership import Owners
 from stepwell.lowering.host_bufferize.sizes import Computed, Product, Scalar, Size, SizeOf, Sizes
 from stepwell.lowering.host_bufferize.storage import Cell, Place, Storage
+from stepwell.lowering.host_bufferize.variants import Variants
 
 INDEX = IndexType()
 BYTES = MemRefType(i8, [DYNAMIC_INDEX])
@@ -40,8 +41,8 @@ COLLECTIVE = (host.AllocOp, host.FreeOp, host.BarrierOp, func.CallOp)
 class Emitter:
     """Writes one function. `out` is the list of ops that the next op is appended to."""
 
-    def __init__(self, storage: Storage, sizes: Sizes, copies: Copies, owners: Owners) -> None:
-        self.storage, self.sizes, self.copies, self.owners = storage, sizes, copies, owners
+    def __init__(self, storage: Storage, sizes: Sizes, kernels: Variants, copies: Copies, owners: Owners) -> None:
+        self.storage, self.sizes, self.kernels, self.copies, self.owners = storage, sizes, kernels, copies, owners
         self.head: list[Operation] = []
         self.out: list[Operation] = []
         self.location: LocationAttr | None = None

@@ -33,6 +33,7 @@ from stepwell.lowering.host_bufferize.globals import Globals
 from stepwell.lowering.host_bufferize.ownership import Owners
 from stepwell.lowering.host_bufferize.sizes import Size, SizeOf, Sizes, terminator
 from stepwell.lowering.host_bufferize.storage import Cell, Place, Storage
+from stepwell.lowering.host_bufferize.variants import Variants
 
 Attributes = dict[str, Attribute]
 
@@ -90,13 +91,13 @@ class Bufferizer:
     """Rewrites one function of tensors."""
 
     def __init__(
-        self, function: func.FuncOp, kernels: Mapping[str, tile.KernelOp], copies: Copies, constants: Globals
+        self, function: func.FuncOp, kernels: Variants, copies: Copies, constants: Globals
     ) -> None:
         self.function, self.constants = function, constants
         self.body = function.body.block
-        self.sizes = Sizes(self.body, kernels)
+        self.sizes = Sizes(self.body, kernels.kernels)
         self.storage = Storage(self.body, self.sizes)
-        self.emit = Emitter(self.storage, self.sizes, copies, Owners(self.storage))
+        self.emit = Emitter(self.storage, self.sizes, kernels, copies, Owners(self.storage))
         self.returned = list(terminator(self.body).operands)
         self.arguments = [*self._inputs(), *self._outputs(), *self._constants()]
         self.fresh = Block(arg_types=[*(argument.type for argument in self.arguments), BYTES])

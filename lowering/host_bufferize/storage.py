@@ -22,6 +22,7 @@ from stepwell.dialects import tile
 from stepwell.lowering.analysis.liveness import LOOPS, Liveness, Range, merged, overlapping
 from stepwell.lowering.host_bufferize.elements import element_bytes
 from stepwell.lowering.host_bufferize.inplace import overwritable
+from stepwell.lowering.host_bufferize.parts import Parts
 from stepwell.lowering.host_bufferize.sizes import Product, Size, Sizes, terminator
 
 WHOLE_VIEWS: tuple[type[Operation], ...] = (tensor.ExpandShapeOp, tensor.CollapseShapeOp, tensor.CastOp)
@@ -38,6 +39,8 @@ class Place(Enum):
     """Arguments and constants: never written."""
     HEAP = auto()
     """Allocated while the program runs; owned and freed by the block that holds it."""
+    WITHIN = auto()
+    """A part of another cell (see `parts`)."""
 
 
 Bytes = tuple[int, frozenset[tuple[Size, int]]]
@@ -68,6 +71,8 @@ class Wish:
 class Storage:
     """The cells of a function body."""
 
+    planned = Place.ARENA
+
     def __init__(self, body: Block, sizes: Sizes) -> None:
         self.body, self.sizes = body, sizes
         self.live = Liveness(body)
@@ -79,6 +84,8 @@ class Storage:
         self.cells: dict[SSAValue, Cell] = {}
         """The cell of every root."""
         self.members: dict[Cell, list[SSAValue]] = {}
+        self.wholes: dict[Cell, SSAValue] = {}
+        """For cells that lie within others, a value that fills the other."""
         self.results: dict[int, SSAValue] = {}
         """For each result of the function that needs no copy: the value that is computed into its buffer."""
         self._find_roots()
@@ -88,8 +95,14 @@ class Storage:
         for wish in wishes:
             self._wishes_of.setdefault(self.roots[wish.first], []).append(wish)
             self._wishes_of.setdefault(self.roots[wish.second], []).append(wish)
-        for wish in wishes:
-            self._grant(wish)
+        saving = [isinstance(wish.op, tile.LaunchOp) for wish in wishes]
+        for wish, saves_memory_only in zip(wishes, saving, strict=True):
+            if not saves_memory_only:
+                self._grant(wish)
+        self.parts = Parts(self)
+        for wish, saves_memory_only in zip(wishes, saving, strict=True):
+            if saves_memory_only:
+                self._grant(wish)
         self._place_results()
         self.aside: dict[tuple[Operation, int], Cell] = {}
         """Memory to copy a value to, by terminator and position, before another move overwrites it."""
@@ -100,6 +113,17 @@ class Storage:
     def cell(self, value: SSAValue) -> Cell:
         """The memory in which a tensor value lies."""
         return self.cells[self.roots[value]]
+
+    def last_read(self, root: SSAValue) -> int:
+        """The last position at which a value, or a view of it, is needed."""
+        return max(self.live.last_read(value) for value, own in self.roots.items() if own is root)
+
+    def compute_within(self, value: SSAValue, whole: SSAValue) -> None:
+        """A value that has a cell for itself gets its memory as a part of another cell."""
+        own, cell = self.cell(value), self.cell(whole)
+        cell.ranges = merged(cell.ranges + own.ranges)
+        own.place = Place.WITHIN
+        self.wholes[own] = whole
 
     def in_place(self, source: SSAValue, target: SSAValue) -> bool:
         """Whether moving `source` to `target` needs no copy, as both are the same memory."""
@@ -241,9 +265,14 @@ class Storage:
             # Read through another operand too, the old elements would be gone too early.
             cell, safe = self.cell(wish.first), self._safe_operands(wish.op)
             for number, value in enumerate(wish.op.operands):
-                if isinstance(value.type, TensorType) and self.cell(value) is cell and number not in safe:
+                if isinstance(value.type, TensorType) and self._memory(value) is cell and number not in safe:
                     return None
         return begin, end
+
+    def _memory(self, value: SSAValue) -> Cell:
+        """The cell that a value's memory is part of, or all of."""
+        cell = self.cell(value)
+        return self.cell(self.wholes[cell]) if cell in self.wholes else cell
 
     def _safe_operands(self, op: Operation) -> list[int]:
         """The operands that an op has read, at each place, before it writes there."""

@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     MemRefType,
     NoneAttr,
+    StridedLayoutAttr,
     TensorType,
     i64,
 )
@@ -20,9 +21,10 @@ from stepwell.dialects import host, tile
 from stepwell.lowering.host_bufferize import lists
 from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import INDEX, Emitter
+from stepwell.lowering.host_bufferize.parts import box_of
 from stepwell.lowering.host_bufferize.sizes import kept_dimensions
 from stepwell.lowering.host_bufferize.storage import Place, contiguous
-from stepwell.lowering.host_bufferize.views import subview_type
+from stepwell.lowering.host_bufferize.views import known_strides, subview_type
 
 
 def scalar_op(emit: Emitter, op: Operation) -> None:
@@ -45,14 +47,44 @@ def constant(emit: Emitter, op: Operation) -> None:
 
 def launch(emit: Emitter, op: tile.LaunchOp) -> None:
     """A call of the kernel's function: its inputs, then the buffers for its results."""
+    if op.outputs and op.outputs[0] in emit.storage.parts.borders:
+        # Only the border is filled, when what it surrounds is there or comes.
+        emit.buffers[op.outputs[0]] = emit.target(op.outputs[0])
+        return
     inputs = [emit.buffers.get(value, emit.scalars.get(value)) for value in op.inputs]
-    outputs = [emit.target(value) for value in op.outputs]
-    call = func.CallOp(op.kernel, [*(value for value in inputs if value is not None), *outputs], [])
+    outputs = [place(emit, value) for value in op.outputs]
+    passed = [*(value for value in inputs if value is not None), *outputs]
+    call = func.CallOp(emit.kernels.strided(op.kernel.root_reference.data, passed), passed, [])
     taken = taken_over(emit, op)
     if any(operand >= 0 for operand in taken):
         call.attributes["inplace"] = DenseArrayBase.from_list(i64, taken)
     emit.add(call)
     emit.buffers.update(zip(op.outputs, outputs, strict=True))
+
+
+def place(emit: Emitter, value: SSAValue) -> SSAValue:
+    """Where a launch writes a result: its own memory, or a part of another tensor's."""
+    into = emit.storage.parts.within.get(value)
+    if into is None:
+        return emit.target(value)
+    whole = emit.target(into.result)
+    border(emit, into, whole)
+    assert isinstance(into.source.type, TensorType)
+    part = subview(emit, whole, into, into.source.type)
+    assert isinstance(part.type, MemRefType)
+    kind, strides = memref_of(into.source.type), known_strides(part.type)
+    if strides != known_strides(kind):
+        kind = MemRefType(kind.element_type, kind.shape, StridedLayoutAttr(strides))
+    return emit.add(host.RebaseOp.create(operands=[part], result_types=[kind]))
+
+
+def border(emit: Emitter, op: tensor.InsertSliceOp, whole: SSAValue) -> None:
+    """Fill what surrounds the part that is inserted, where nothing else has."""
+    value, box = emit.storage.parts.borders.get(op.dest), box_of(op)
+    if value is not None and box is not None:
+        assert isinstance(whole.type, MemRefType)
+        name = emit.copies.border(whole.type, box, value)
+        emit.add(func.CallOp(name, [whole], []))
 
 
 def taken_over(emit: Emitter, op: tile.LaunchOp) -> list[int]:
@@ -138,6 +170,10 @@ def insert_slice(emit: Emitter, op: tensor.InsertSliceOp) -> None:
     source, dest = emit.buffers[op.source], emit.buffers[op.dest]
     if emit.storage.in_place(op.dest, op.result):
         target = dest
+        if emit.storage.parts.within.get(op.source) is op:
+            emit.buffers[op.result] = target
+            return
+        border(emit, op, target)
     else:
         target = emit.target(op.result)
         if not isinstance(op.dest.owner, tensor.EmptyOp):

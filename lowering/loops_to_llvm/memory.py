@@ -185,9 +185,11 @@ def cast_(lower: FunctionLowering, op: Operation) -> None:
 
 
 def rebase(lower: FunctionLowering, op: Operation) -> None:
-    """The same memory, promised to lie row by row from its first element."""
+    """The same memory from its first element on, promised to lie row by row where the type says so."""
     source = lower.buffers[op.operands[0]]
-    lower.buffers[op.results[0]] = Buffer(source.pointer, source.element, source.sizes, lower.row_major(source.sizes))
+    plain = strides_of(memref_type(op.results[0])) is None
+    strides = lower.row_major(source.sizes) if plain else source.strides
+    lower.buffers[op.results[0]] = Buffer(source.pointer, source.element, source.sizes, strides)
 
 
 def groups_of(op: Operation) -> list[list[int]]:

@@ -117,8 +117,12 @@ class Evaluator:
         found = self.outside(value)
         return found.poly if isinstance(found, Position) else self.emitter.atom(found)
 
+    def lay_out(self, value: SSAValue, strides: Sequence[int]) -> None:
+        """Say that a tensor does not lie row by row."""
+        self._strides[value] = [Poly.of(stride) for stride in strides]
+
     def strides(self, value: SSAValue) -> list[Poly]:
-        """The strides of a row-major tensor."""
+        """The strides of a tensor: row-major, unless it was laid out otherwise."""
         found = self._strides.get(value)
         if found is None:
             found, total = [], ONE

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from xdsl.dialects import func, memref
-from xdsl.dialects.builtin import FunctionType, IndexType, MemRefType, TensorType, i8
+from xdsl.dialects.builtin import (
+    DictionaryAttr,
+    FunctionType,
+    IndexType,
+    MemRefType,
+    StridedLayoutAttr,
+    TensorType,
+    i8,
+)
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.quick_ir import memref_type
 from stepwell.dialects.target import Target
-from stepwell.dialects.tile import AUTO, SCHEDULES, KernelOp
+from stepwell.dialects.tile import AUTO, LAYOUTS, SCHEDULES, KernelOp
 from stepwell.lowering.tile_to_loops.emit import Emitter
 from stepwell.lowering.tile_to_loops.evaluate import Evaluator
 from stepwell.lowering.tile_to_loops.graph import Graph
@@ -26,8 +34,12 @@ class Frame:
         self.shared = bool(kernel.size("parallel"))
         self.graph = Graph(kernel)
         self.emitter = emitter = Emitter(target)
-        self.inputs = [memory_type(t) for t in kernel.function_type.inputs]
-        self.results = [memory_type(t) for t in kernel.function_type.outputs]
+        types = [*kernel.function_type.inputs, *kernel.function_type.outputs]
+        layouts = kernel.attributes.get(LAYOUTS, DictionaryAttr({}))
+        assert isinstance(layouts, DictionaryAttr)
+        lying = [memory_type(kind, layouts.data.get(str(number))) for number, kind in enumerate(types)]
+        self.inputs = lying[: len(kernel.function_type.inputs)]
+        self.results = lying[len(self.inputs) :]
         self.block = Block(arg_types=[*self.inputs, *self.results, MemRefType(i8, [0])])
         self.scratch_bytes = 0
         for value in self.block.args:
@@ -44,8 +56,16 @@ class Frame:
         ]
 
     def _flat(self, tensor: SSAValue, memory: SSAValue) -> SSAValue:
-        """A tensor's memref as one dimension; its dynamic sizes are read where they are needed."""
-        assert isinstance(tensor.type, TensorType)
+        """A tensor's memref as one dimension, from its first element to its last; its dynamic sizes are read where they
+        are needed."""
+        assert isinstance(tensor.type, TensorType) and isinstance(memory.type, MemRefType)
+        if isinstance(memory.type.layout, StridedLayoutAttr):
+            strides = memory.type.get_strides() or ()
+            known = [stride for stride in strides if stride is not None]
+            assert len(known) == len(strides)
+            self.evaluator.lay_out(tensor, known)
+            last = sum(max(0, size - 1) * stride for size, stride in zip(tensor.type.get_shape(), known, strict=True))
+            return self.emitter.flat(memory, last + 1)
         count = ONE
         for axis in range(tensor.type.get_num_dims()):
             count = count * self.evaluator.size(tensor, axis)
@@ -82,12 +102,14 @@ class Frame:
         )
 
 
-def memory_type(kind: Attribute) -> Attribute:
-    """The type of a kernel's argument as its function takes it.
+def memory_type(kind: Attribute, layout: Attribute | None = None) -> Attribute:
+    """The type of a kernel's argument as its function takes it; row by row, or in a layout.
 
     Raises UnsupportedError for what is neither a tensor nor a number.
     """
     if isinstance(kind, TensorType):
+        if isinstance(layout, StridedLayoutAttr):
+            return MemRefType(kind.element_type, kind.get_shape(), layout)
         return memref_type(kind.element_type, kind.get_shape())
     if isinstance(kind, IndexType) or not hasattr(kind, "shape"):
         return kind

@@ -38,8 +38,13 @@ class PlainKernel:
     """One tile.kernel as a function of memrefs that thread 0 runs, one scalar at a time."""
 
     def __init__(self, kernel: tile.KernelOp) -> None:
-        types = [memref_of(t) if isinstance(t, TensorType) else t for t in kernel.function_type.inputs]
-        results = [memref_of(t) for t in kernel.function_type.outputs]
+        kinds = [*kernel.function_type.inputs, *kernel.function_type.outputs]
+        memory = [memref_of(t) if isinstance(t, TensorType) else t for t in kinds]
+        layouts = kernel.attributes.get(tile.LAYOUTS)
+        for number, layout in layouts.data.items() if layouts is not None else ():
+            kind = memory[int(number)]
+            memory[int(number)] = MemRefType(kind.element_type, kind.shape, layout)
+        types, results = memory[: len(kernel.function_type.inputs)], memory[len(kernel.function_type.inputs) :]
         self.block = Block(arg_types=[*types, *results])
         self.outer: list[Operation] = []
         self.ops = self.outer
