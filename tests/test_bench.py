@@ -121,4 +121,4 @@ def test_starts() -> None:
     """`import stepwell` loads nothing heavy, and a warm start no xDSL: the bench refuses otherwise."""
     pytest.importorskip("silero_vad")
     text = bench("startup.py", "--quick")
-    assert all(name in text for name in ("import stepwell", "silero, warm", "ResNet-18, cold"))
+    assert all(name in text for name in ("import stepwell", "silero, warm", "ResNet-50, compiled"))
