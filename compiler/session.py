@@ -126,7 +126,7 @@ class Session:
         self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]
     ) -> Executable:
         """From the cache, or compiled; interpreted where there is no static form."""
-        from stepwell.compiler.threads_of_compilation import deep_stack
+        from stepwell.compiler.threads_of_compilation import collector_paused, deep_stack
 
         if method.outward is None:
             method.outward = self._outward(method)
@@ -140,7 +140,8 @@ class Session:
             request = Request("", method.names, call, pattern, state)
             resources = FoundArrays(artifact.metadata["sources"], method.owner, self.constants)
             return link(artifact, resources, request, self._packed(key))
-        from stepwell.lowering.torch.specialize import CannotSpecialize
+        with collector_paused():  # the first compilation imports the compiler
+            from stepwell.lowering.torch.specialize import CannotSpecialize
 
         try:
             executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 REQUIRED = object()
 """The default of an argument that has none."""
@@ -112,8 +112,16 @@ def _type(text: str, position: int) -> tuple[Type, int]:
     match = _TYPE.match(text, position)
     if match is None:
         raise SchemaError(f"a type expected at {text[position:]!r}")
+    return _type_spelled(match[0]), match.end()
+
+
+@cache
+def _type_spelled(text: str) -> Type:
+    """A type that is no tuple; the schemas spell thousands, of which few differ."""
+    match = _TYPE.match(text)
+    assert match is not None
     size = match["n"]
-    type_ = Type(
+    return Type(
         base={"SymInt": "int"}.get(match["base"], match["base"]),
         is_list=match["list"] is not None,
         list_size=int(size) if size else None,
@@ -121,7 +129,6 @@ def _type(text: str, position: int) -> tuple[Type, int]:
         element_optional=match["eo"] is not None,
         alias=match["alias2"] if match["base"] in _PARAMETRIC else match["alias"] or match["alias2"],
     )
-    return type_, match.end()
 
 
 _SEPARATOR = re.compile(r"\s*([,)])")
