@@ -104,7 +104,7 @@ SCHEDULES: dict[str, dict[str, Key]] = {
         "parallel": PARALLEL,
         "ow": Key("output columns of the register tile", AUTO, AUTO),
         "cob": Key("blocks of output channels in the register tile", AUTO, AUTO),
-        "rows": Key("output rows of one block of work", AUTO, AUTO),
+        "rows": Key("output rows of the register tile, where it is as wide as a row", AUTO, AUTO),
         "ci_unroll": Key("input channels in one iteration of the innermost loop", AUTO, AUTO),
     },
     # Convolution of each channel by itself; lanes run along the channel block.
@@ -123,7 +123,6 @@ SCHEDULES: dict[str, dict[str, Key]] = {
     "window": {
         "parallel": PARALLEL,
         "vector_dim": VECTOR_DIM,
-        "ow": Key("outputs along the dimension before the lanes in one iteration", AUTO, AUTO),
     },
     # Anything: loops over the parallel dimensions, lanes where a dimension suits, reductions inside.
     "nest": {"parallel": PARALLEL, "vector_dim": VECTOR_DIM, "unroll": UNROLL},

@@ -62,7 +62,11 @@ def _conv(kernel: KernelOp, target: Target) -> list[Group]:
         for count in range(1, MOST_VECTORS + 1)
         for width in _heights(count, target.registers)
     ]
-    return [tiles, _alternatives("ci_unroll", (1, 2, 4, 8, 16))]
+    unrolls = _alternatives("ci_unroll", (1, 2, 4, 8, 16))
+    widths = [kind.get_shape()[-2] for kind in kernel.function_type.outputs if isinstance(kind, TensorType)]
+    # Several rows fit into the registers where they are short.
+    short = all(2 * width < target.registers for width in widths)
+    return [tiles, _alternatives("rows", (1, 2, 3, 4)), unrolls] if short else [tiles, unrolls]
 
 
 def _winograd(kernel: KernelOp, target: Target) -> list[Group]:

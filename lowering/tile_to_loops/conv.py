@@ -97,7 +97,8 @@ def dense(
     if len(found.image) == 2 and tiling.tile[column] == space.sizes[column].constant:
         # A short row leaves registers free: with several rows in the tile, the filter is read less often.
         row = axis_of[found.image[0]]
-        rows = max(1, min((registers - wide - 1) // accumulators, space.sizes[row].constant or 1))
+        fitting = (registers - wide - 1) // accumulators
+        rows = max(1, min(frame.setting("rows", fitting), space.sizes[row].constant or 1))
         tiling.tile[row] = rows
         accumulators *= rows
     inner = found.in_channels[-1]

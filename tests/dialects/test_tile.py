@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from xdsl.context import Context
@@ -98,3 +99,11 @@ def test_refused(old: str, new: str, reason: str) -> None:
     assert old in PROGRAM
     with pytest.raises(VerifyException, match=reason):
         parse(PROGRAM.replace(old, new))
+
+
+def test_every_key_of_a_schedule_is_read_by_a_lowering() -> None:
+    """A key that nobody reads would be a promise without effect."""
+    sources = "".join(path.read_text() for path in (Path(__file__).parents[2] / "lowering").rglob("*.py"))
+    keys = {key for template in SCHEDULES.values() for key in template}
+    reads = ('setting("{}"', 'size("{}")', "'{}'", '("{}",')
+    assert {key for key in keys if not any(read.format(key) in sources for read in reads)} == set()
