@@ -111,6 +111,17 @@ def test_a_call_that_is_interpreted_is_a_failure(tmp_path: Path, monkeypatch: py
         call()
 
 
+def test_a_busy_moment_does_not_lower_the_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    tables = importlib.import_module("tables")
+    rows = [
+        {"machine": {"processor": name}, "threads": 1, "peak": {"flops": flops, "bytes": moved}}
+        for name, flops, moved in (("a", 2.0, 5.0), ("a", 3.0, 4.0), ("b", 1.0, 1.0))
+    ]
+    found = [row["peak"] for row in tables.with_best_peaks(rows)]
+    assert found == [{"flops": 3.0, "bytes": 5.0}, {"flops": 3.0, "bytes": 5.0}, {"flops": 1.0, "bytes": 1.0}]
+
+
 def test_loops_against_torch_jit() -> None:
     """Results are compared, and nothing may be interpreted."""
     text = bench("loops.py", "--quick")
