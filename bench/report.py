@@ -29,8 +29,12 @@ def machine_lines(machine: Mapping[str, str]) -> str:
     return "; ".join(f"{name} {value}" for name, value in machine.items())
 
 
-def write(folder: Path, name: str, data: Any, text: str) -> None:
-    """NAME.json and NAME.md in a folder."""
+def write(folder: Path, name: str, data: Mapping[str, Any], text: str) -> None:
+    """NAME.json, a line for each element of its lists, and NAME.md in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    parts = []
+    for key, value in data.items():
+        lines = ",\n".join(json.dumps(entry) for entry in value) if isinstance(value, list) else ""
+        parts.append(f"{json.dumps(key)}: " + (f"[\n{lines}\n]" if lines else json.dumps(value)))
+    (folder / f"{name}.json").write_text("{" + ",\n".join(parts) + "}\n")
     (folder / f"{name}.md").write_text(text + "\n")
