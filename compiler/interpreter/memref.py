@@ -259,7 +259,8 @@ def extract_pointer(op: memref.ExtractAlignedPointerAsIndexOp) -> Evaluate:
 
 @rule("memref.prefetch")
 def prefetch(op: Operation) -> Evaluate:
-    return lambda *operands: None
+    """Nothing is read, but what is not in the memref has no address."""
+    return lambda source, *indices: check_indices(source, indices)
 
 
 @emitter("memref.alloca_scope")

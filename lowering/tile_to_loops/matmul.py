@@ -1,13 +1,14 @@
 """Matrix products: register tiles over packed operands (K. Goto, R. van de Geijn, "Anatomy of high-performance
 matrix multiplication", 2008, without its blocking of k: the second-level cache holds whole columns here).
 
-    for each block of nc columns (threads share blocks)
-      pack B: [nc / nr][k][nr]                              where it is not read in place
+    for each block of nc columns (threads share blocks; a part of the second-level cache holds one)
+      pack B: [nc / nr][k][nr]                              where it is neither in panels nor read in place
       for each tile of mr rows
-        stage the rows of A: [mr][k + padding]
+        stage the rows of A: [mr][k + padding]              where too many would share sets of the cache
         for each panel of nr columns: mr * nr accumulators, loop over k, epilogue, store
+                                                            asking for a part of the next block, or for rows far apart
 
-All of it is the common nest with two stages put in; the loop over k is that of every reduction.
+All of it is the common nest with stages put in (see `packing`); the loop over k is that of every reduction.
 """
 
 from __future__ import annotations
@@ -352,6 +353,16 @@ class Writer:
     def per_line(self, operand: int) -> int:
         """How many elements come into a cache together."""
         return LINE * 8 // width(self.element(operand))
+
+    def inside(self, point: Sequence[Poly], dim: int, column: Poly, count: int) -> list[Poly] | None:
+        """A point at a column, or so far before it that `count` columns follow; None where there are fewer, or it is
+        not known how many."""
+        size = self.space.sizes[self.n_axis].constant
+        if size is None or size < count:
+            return None
+        moved = list(point)
+        moved[dim] = self.emitter.minimum(column, Poly.of(size - count))
+        return moved
 
     def prefetch(self, operand: int, point: Sequence[Poly], count: int, locality: int, offset: Poly = ZERO) -> None:
         """Ask for some neighbours of an operand in memory, from a point of the contraction's loops on."""

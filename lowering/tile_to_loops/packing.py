@@ -90,9 +90,11 @@ class PackB:
         with self.writer.k_loops(dims, point) as k, emitter.loop(ZERO, panels) as loop:
             panel = emitter.atom(loop.variable)
             column = first + panel * self.nr
-            there = list(point)
-            there[self.n_dim], there[dims[-1]] = column, point[dims[-1]] + ROWS_AHEAD
-            self.writer.prefetch(self.operand, there, self.nr, FIRST_LEVEL)
+            there = self.writer.inside(point, self.n_dim, column, self.nr)
+            if there is not None:
+                further = point[dims[-1]] + ROWS_AHEAD
+                there[dims[-1]] = emitter.minimum(further, self.writer.k_sizes[-1] - 1)
+                self.writer.prefetch(self.operand, there, self.nr, FIRST_LEVEL)
             for offset in range(0, self.nr, lanes):
                 at = column + offset
                 if masked:
@@ -229,7 +231,7 @@ class NextPanels:
         """For the lines of one iteration, from the first point of a register tile and its first step of k."""
         emitter = self.emitter
         tile = emitter.quotient(point[self.row_dim] - self.first_row, self.rows)
-        line = emitter.remainder(tile * self.each, self.lines)
+        line = emitter.minimum(emitter.remainder(tile * self.each, self.lines), Poly.of(self.lines - self.each))
         there = list(point)
         there[self.column_dim] = ZERO
         there[self.dim] = emitter.minimum(point[self.dim].without(LANE) + self.step, self.last)
@@ -251,8 +253,12 @@ class NextRows:
 
     def ask(self, point: Sequence[Poly]) -> None:
         """For the steps of a later iteration."""
-        inner = self.writer.product.dims.k[-1]
-        for step in range(self.writer.evaluator.plans[self.writer.node.op].unroll):
-            there = list(point)
-            there[self.n_dim], there[inner] = point[self.n_dim].without(LANE), point[inner] + (step + ROWS_AHEAD)
-            self.writer.prefetch(self.operand, there, self.columns, FIRST_LEVEL)
+        writer = self.writer
+        there = writer.inside(point, self.n_dim, point[self.n_dim].without(LANE), self.columns)
+        if there is None:
+            return
+        inner, unroll = writer.product.dims.k[-1], writer.evaluator.plans[writer.node.op].unroll
+        first = writer.emitter.minimum(point[inner] + ROWS_AHEAD, writer.k_sizes[-1] - unroll)
+        for step in range(unroll):
+            there[inner] = first + step
+            writer.prefetch(self.operand, there, self.columns, FIRST_LEVEL)

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xdsl.dialects.func import FuncOp
 
 from stepwell.compiler.backends.target import named
+from stepwell.compiler.interpreter import Machine
 from stepwell.dialects.target import Target
 
 RNG = np.random.default_rng(1)
@@ -117,6 +119,31 @@ def test_what_is_far_is_asked_for_or_copied(lowered: Any) -> None:
     assert ops(20, 100) == (False, False), "the processor looks ahead by itself"
     assert ops(20, 1000) == (True, False), "too few rows for a copy"
     assert ops(300, 1000) == (True, True), "the copy asks for rows too"
+
+
+@pytest.mark.parametrize("columns", [640, 646])
+@pytest.mark.parametrize(("rows", "packed"), [(13, True), (100, True), (13, False), (260, False)])
+def test_what_is_asked_for_lies_in_memory(lowered: Any, rows: int, columns: int, packed: bool) -> None:
+    """An address outside of an array is none, even where nothing is read: the interpreter looks at every one."""
+    k, split = 35, columns % 32 == 0
+    a, b, bias = operands(rows, columns, k, "m, k", "k, n")
+    text, factor = product(rows, columns, k, keys=", mr = 6 : i64"), b
+    if packed:
+        text = in_panels(rows, columns, k, 32, ", mr = 6 : i64")
+        factor = np.zeros((-(-columns // 32), k, 32), np.float32)
+        for n in range(columns):
+            factor[n // 32, :, n % 32] = b[:, n]
+        bias = bias.reshape(-1, 32) if split else bias
+    module = lowered(text, replace(named("x86-64-v4"), l2=8 << 10))
+    assert any(op.name == "memref.prefetch" for op in module.walk())
+    result = np.zeros((rows, *bias.shape), np.float32)
+    forward = next(op for op in module.walk() if isinstance(op, FuncOp) and op.sym_name.data == "forward")
+    scratch = [np.zeros(1 << 20, np.int8) for _ in forward.function_type.inputs.data[4:]]
+    Machine(module).call("forward", [a, factor, bias, result, *scratch])
+    expected = a @ b + bias.reshape(-1)
+    np.testing.assert_allclose(
+        result.reshape(rows, columns), expected if packed else np.maximum(expected, 0), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("a", ["m, k", "k, m"])
