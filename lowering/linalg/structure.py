@@ -13,7 +13,7 @@ are that recognition. They are pure: they read one op (or its maps and its body)
 A loop is named by its number (position in `iterator_types`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -250,9 +250,14 @@ class Contraction:
     """Operand number of B."""
 
 
-def contraction_dims(a: AffineMap, b: AffineMap, c: AffineMap) -> tuple[tuple[int, ...], ...] | None:
+def contraction_dims(
+    a: AffineMap, b: AffineMap, c: AffineMap, ones: Container[int] = ()
+) -> tuple[tuple[int, ...], ...] | None:
     """(batch, m, n, k) of a product's maps; None where a map is no projected permutation (a factor may be one
-    slice of a tensor, by a constant index, or lie in panels), or a loop is summed over in one factor only."""
+    slice of a tensor, by a constant index, or lie in panels), or a loop is summed over in one factor only.
+
+    `ones`: loops of one iteration; where neither factor is read by such a loop, it counts as one of m.
+    """
     places = selected_positions(without_panel(a)), selected_positions(without_panel(b)), positions(c)
     if places[0] is None or places[1] is None or places[2] is None:
         return None
@@ -260,7 +265,7 @@ def contraction_dims(a: AffineMap, b: AffineMap, c: AffineMap) -> tuple[tuple[in
     if set(in_a) ^ set(in_b) != (set(in_a) ^ set(in_b)) & set(in_c):
         return None
     batch = tuple(d for d in in_c if d in in_a and d in in_b)
-    m = tuple(d for d in in_c if d in in_a and d not in in_b)
+    m = tuple(d for d in in_c if d not in in_b and (d in in_a or d in ones))
     n = tuple(d for d in in_c if d in in_b and d not in in_a)
     k = tuple(d for d in in_a if d in in_b and d not in in_c)
     if len(batch) + len(m) + len(n) != len(in_c) or len(in_c) + len(k) != c.num_dims:
@@ -281,7 +286,8 @@ def contraction(op: GenericOp) -> Contraction | None:
         return None
     all_maps = maps(op)
     lhs, rhs = 0, 1
-    dims = contraction_dims(all_maps[0], all_maps[1], all_maps[2])
+    ones = [d for d, size in enumerate(loop_sizes(op)) if size == 1]
+    dims = contraction_dims(all_maps[0], all_maps[1], all_maps[2], ones)
     if dims is None:
         return None
     batch, m, n, k = dims

@@ -69,6 +69,15 @@ def test_what_is_not_quite_in_panels_is_no_contraction(read: str) -> None:
     assert structure.contraction(op) is None
 
 
+def test_a_row_that_is_a_slice_is_the_left_factor_of_a_contraction() -> None:
+    """What a linear layer reads behind a mean over the image: the row's number indexes nothing."""
+    maps, kinds = "0,d2,0,0; d1,d2; d0,d1", "ppr"
+    op = parse_generic(maps, kinds, "tensor<1x8x1x1xf32>; tensor<5x8xf32>", "tensor<1x5xf32>", MULTIPLY_ADD)
+    assert structure.contraction(op) == Contraction((), (0,), (1,), (2,), 0, 1)
+    op = parse_generic(maps, kinds, "tensor<1x8x1x1xf32>; tensor<5x8xf32>", "tensor<2x5xf32>", MULTIPLY_ADD)
+    assert structure.contraction(op) is None
+
+
 def test_sum_of_one_factor_only_is_no_contraction() -> None:
     op = parse_generic("d0, d1; d0; d0", "pr", "tensor<4x6xf32>; tensor<4xf32>", "tensor<4xf32>", MULTIPLY_ADD)
     assert structure.contraction(op) is None
