@@ -204,7 +204,8 @@ def test_ops_is_the_table_of_the_docs(stepwell) -> None:
 @pytest.mark.parametrize(
     ("op", "words"),
     [
-        ("aten::softmax", ("aten::softmax.int(Tensor self, int dim", "normalization.py:", "aten::amax", "aten::exp")),
+        ("aten::softmax", ("aten::softmax.int(Tensor self, int dim", "normalization.py:", "lowered to linalg by its own")),
+        ("aten::logsumexp", ("aten::logsumexp(Tensor self, int[1] dim", "statistics.py:", "aten::amax", "aten::exp")),
         ("relu_", ("aten::relu_(Tensor(a!) self)", "the variant of aten::relu that writes", "lowered to linalg")),
         ("aten::add.Tensor", ("aten::add.Tensor(", "torch.aten.add.Tensor", "in place     aten::add_.Tensor")),
     ],
