@@ -27,6 +27,8 @@ KEYWORDS = frozenset(
     "in is lambda nonlocal not or pass raise return try while with yield None True False".split()
 )
 
+# Python 3.11.2 loses its place in a group that is repeated possessively, so the parts of a string are not; each begins
+# with a character that none of the others does, and a string that does not end is given up in one pass all the same.
 _TOKEN = re.compile(
     r"""
       (?P<space>   [ \t\f]++ | \\\r?\n )
@@ -35,10 +37,10 @@ _TOKEN = re.compile(
     | (?P<name>    [A-Za-z_][A-Za-z0-9_]*+ )
     | (?P<number>  0[xX][0-9a-fA-F_]++ | 0[oO][0-7_]++ | 0[bB][01_]++
                  | (?: [0-9][0-9_]*+ (?: \.[0-9_]*+ )?+ | \.[0-9][0-9_]*+ ) (?: [eE][+-]?+[0-9][0-9_]*+ )?+ [jJ]?+ )
-    | (?P<string>  \"\"\" [^"\\]*+ (?: (?: \\. | \"{1,2}(?!\") ) [^"\\]*+ )*+ \"\"\"
-                 | ''' [^'\\]*+ (?: (?: \\. | '{1,2}(?!') ) [^'\\]*+ )*+ '''
-                 | "(?!"") [^"\\\n]*+ (?: \\. [^"\\\n]*+ )*+ "
-                 | '(?!'') [^'\\\n]*+ (?: \\. [^'\\\n]*+ )*+ ' )
+    | (?P<string>  \"\"\" [^"\\]*+ (?: (?: \\. | \"{1,2}(?!\") ) [^"\\]*+ )* \"\"\"
+                 | ''' [^'\\]*+ (?: (?: \\. | '{1,2}(?!') ) [^'\\]*+ )* '''
+                 | "(?!"") [^"\\\n]*+ (?: \\. [^"\\\n]*+ )* "
+                 | '(?!'') [^'\\\n]*+ (?: \\. [^'\\\n]*+ )* ' )
     | (?P<op>      \*\*= | //= | <<= | >>= | \.\.\. | \*\* | // | << | >> | <= | >= | == | != | -> | :=
                  | \+= | -= | \*= | /= | %= | @= | &= | \|= | \^=
                  | [-+*/%@&|^~<>=()\[\]{},:.;] )
