@@ -3,6 +3,7 @@ computes for them. Writing a case needs torch and onnx; reading one needs neithe
 
 from __future__ import annotations
 
+import argparse
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +35,18 @@ class Case:
     """Of one call: weights, arguments and results, each once."""
     feedback: dict[str, str] = field(default_factory=dict)
     """Outputs of the ONNX graph that are inputs of its next call."""
+
+
+def main(description: str | None, known: Sequence[str], write: Callable[[str, Path, bool], None]) -> None:
+    """The command line of a script that writes cases: `write(name, folder, tiny)` for those that are named, or all."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", default=list(known), metavar="NAME", help=", ".join(known))
+    parser.add_argument("--tiny", action="store_true", help="sizes for tests of the benches")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for name in given.names:
+        write(name, given.folder / name, given.tiny)
 
 
 def leaves(value: Any) -> Iterator[Any]:

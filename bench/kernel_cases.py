@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,16 +124,5 @@ def write(name: str, folder: Path, tiny: bool) -> None:
     cases.write(name, folder, module, arguments, "trace")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", default=list(KERNELS), metavar="NAME")
-    parser.add_argument("--tiny", action="store_true", help="sizes for tests of the benches")
-    given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    for name in given.names:
-        write(name, given.folder / name, given.tiny)
-
-
 if __name__ == "__main__":
-    main()
+    cases.main(__doc__, list(KERNELS), write)

@@ -8,10 +8,8 @@ nothing is downloaded. Weights and inputs come from fixed seeds.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,16 +169,5 @@ def _write_silero(folder: Path) -> None:
     cases.write_case(folder, case, [chunk, 16000], result)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", default=list(MODELS), metavar="NAME", help=", ".join(MODELS))
-    parser.add_argument("--tiny", action="store_true", help="sizes for tests of the benches")
-    given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    for name in given.names:
-        write(name, given.folder / name, given.tiny)
-
-
 if __name__ == "__main__":
-    main()
+    cases.main(__doc__, list(MODELS), write)

@@ -14,7 +14,10 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 LIMIT = 1 << 30
 """Bytes that the cache may take; the entries that were not used for the longest time go first."""
@@ -60,6 +63,19 @@ def key_of(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its name once it is whole: a reader sees all of it, or what was there before."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 class Cache:
     """Files in one directory. `get` and `put` hold bytes by key."""
 
@@ -90,14 +106,8 @@ class Cache:
         path = self._path(key)
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(MAGIC + _seal(key, body) + body)
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with whole_file(path) as file:
+                file.write(MAGIC + _seal(key, body) + body)
             if key.startswith("0"):
                 self.trim()
         except OSError:

@@ -19,7 +19,6 @@ import mmap
 import os
 import shutil
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.compiler.cache import Cache, key_of
+from stepwell.compiler.cache import Cache, key_of, whole_file
 from stepwell.runtime.abi import dtype_of
 
 Array = np.ndarray[Any, Any]
@@ -116,20 +115,14 @@ class PackedWeights:
             table, offset = _table(arrays)
             if offset * SHARE > shutil.disk_usage(self._folder).free:
                 return
-            handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(_sealed(self._key, table))
-                    for place, array in zip(table["arrays"], arrays.values(), strict=True):
-                        file.seek(place[3])
-                        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-                    file.truncate(offset)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, self._folder / self._name)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with whole_file(self._folder / self._name) as file:
+                file.write(_sealed(self._key, table))
+                for place, array in zip(table["arrays"], arrays.values(), strict=True):
+                    file.seek(place[3])
+                    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                file.truncate(offset)
+                file.flush()
+                os.fsync(file.fileno())
             self.trim()
 
     def trim(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -66,14 +65,8 @@ class Schedules:
         rows = [{**asdict(entry), "sizes": dict(entry.sizes)} for entry in self._entries.values()]
         text = json.dumps({"format": FORMAT, "schedules": rows}, indent=1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text + "\n")
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with cache.whole_file(path) as file:
+            file.write(text.encode() + b"\n")
 
     @staticmethod
     def load(path: Path) -> Schedules:

@@ -1,7 +1,7 @@
 """Making and placing ops without the work that `Operation.create` and `Block.add_op` repeat for every op.
 
-`make(kind, ...)` gives what `kind.create(...)` gives, `append(block, op)` does what `block.add_op(op)` does, in a
-third of the time: defaults of properties are looked up once per class, and a new op is not searched for the block that
+`make(kind, ...)` gives what `kind.create(...)` gives, `append(block, op)` does what `block.add_op(op)` does, in less
+time: defaults of properties are looked up once per class, and a new op is not searched for the block that
 it is put into. Passes that write thousands of ops use them; the fields set here are those of the pinned xDSL release.
 Making an attribute costs as much as making an op, so frequent ones are made once.
 """

@@ -51,7 +51,7 @@ def work_of(kernel: tile.KernelOp) -> Work:
 def _transform_flops(transform: Transform, op: GenericOp) -> int:
     """The steps of a Winograd transform: rows of each tile, then its columns."""
     algorithm = transform.algorithm
-    square = structure.reduction_dims(op) == (7, 8)
+    square = input_transform(op) is not None
     products = 2 * algorithm.a if square else algorithm.a + algorithm.m
     kind = (op.results[0] if square else transform.value).type
     assert isinstance(kind, TensorType)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-from xdsl.dialects import arith, func, memref, scf, vector
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, IndexType, IntegerAttr, MemRefType, VectorType
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.dialects import arith, memref, vector
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, MemRefType, VectorType
+from xdsl.ir import Attribute, Block, SSAValue
 
-from stepwell.dialects import host
 from stepwell.lowering.host_bufferize.elements import element_bytes
+from stepwell.lowering.host_bufferize.loop_writer import LoopWriter
 from stepwell.lowering.host_bufferize.parts import Box
 
 VECTOR_BYTES = 64
@@ -25,7 +25,6 @@ VECTOR_BYTES = 64
 PARALLEL_BYTES = 1 << 17
 """So many bytes are worth sharing among the threads."""
 
-INDEX = IndexType()
 Memory = MemRefType[Attribute]
 
 
@@ -34,28 +33,25 @@ def border_kernel(kind: Memory, box: Box, value: Attribute) -> Block:
     return _Border(kind, box, value).block
 
 
-class _Border:
-    """Writes one kernel; `ops` is where the next op goes."""
+class _Border(LoopWriter):
+    """Writes one kernel."""
 
     def __init__(self, kind: Memory, box: Box, value: Attribute) -> None:
+        super().__init__([kind])
         self.kind, self.box = kind, box
         self.shape = kind.get_shape()
         self.strides = [prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
-        self.block = Block(arg_types=[kind])
-        self.ops: list[Operation] = []
-        self.constants: dict[int, SSAValue] = {}
-        self.head: list[Operation] = []
         count = prod(self.shape)
         flat: Memory = MemRefType(kind.element_type, [count])
         cast = memref.ReinterpretCastOp(self.block.args[0], [], [], [], [0], [count], [1], flat)
-        self.to = self._first(cast)
+        self.to = self.first(cast)
         self.lanes = max(1, VECTOR_BYTES // element_bytes(kind.element_type))
-        self.one = self._first(arith.ConstantOp.create(result_types=[kind.element_type], properties={"value": value}))
+        self.one = self.first(arith.ConstantOp.create(result_types=[kind.element_type], properties={"value": value}))
         wide = VectorType(kind.element_type, [self.lanes])
         splat = DenseIntOrFPElementsAttr.from_list(wide, [value.value.data])  # type: ignore[attr-defined, type-var]
-        self.many = self._first(arith.ConstantOp.create(result_types=[wide], properties={"value": splat}))
+        self.many = self.first(arith.ConstantOp.create(result_types=[wide], properties={"value": splat}))
         self._write()
-        self.block.add_ops([*self.head, *self.ops, func.ReturnOp()])
+        self.finish()
 
     def _write(self) -> None:
         """The outer dimensions, which the part fills, then the slabs of each inner one."""
@@ -65,13 +61,9 @@ class _Border:
         bytes_ = (prod(self.shape) - prod(self.box.sizes)) * element_bytes(self.kind.element_type)
         shared = outer if bytes_ >= PARALLEL_BYTES else None
         if shared is None:
-            number = self._add(host.ThreadIdOp.create(result_types=[INDEX]))
-            others = self._add(arith.MinUIOp(number, self._constant(1)))
-            times = self._add(arith.SubiOp(self._constant(1), others))
-            self._loop(self._constant(0), times, 1, lambda _: self._outer(0, first, self._constant(0), None))
-            self.ops.append(host.BarrierOp())
+            self.by_thread_zero(lambda: self._outer(0, first, self.constant(0), None))
         else:
-            self._outer(0, first, self._constant(0), shared)
+            self._outer(0, first, self.constant(0), shared)
 
     def _outer(self, axis: int, first: int, start: SSAValue, shared: int | None) -> None:
         if axis < first:
@@ -105,50 +97,20 @@ class _Border:
             return
 
         def step(number: SSAValue) -> None:
-            offset = self._add(arith.MuliOp(number, self._constant(self.strides[axis])))
-            body(self._add(arith.AddiOp(start, offset)))
+            offset = self.add(arith.MuliOp(number, self.constant(self.strides[axis])))
+            body(self.add(arith.AddiOp(start, offset)))
 
-        self._loop(self._constant(begin), self._constant(end), 1, step, shared)
+        self.loop(self.constant(begin), self.constant(end), 1, step, shared)
 
     def _run(self, start: SSAValue, count: int) -> None:
         """Elements side by side."""
         whole = count // self.lanes * self.lanes
         stop = self._plus(start, whole)
         if whole:
-            self._loop(start, stop, self.lanes, lambda i: self.ops.append(vector.StoreOp(self.many, self.to, [i])))
+            self.loop(start, stop, self.lanes, lambda i: self.ops.append(vector.StoreOp(self.many, self.to, [i])))
         if whole < count:
             end = self._plus(start, count)
-            self._loop(stop, end, 1, lambda i: self.ops.append(memref.StoreOp.get(self.one, self.to, [i])))
-
-    # ------ ops
-
-    def _first(self, op: Operation) -> SSAValue:
-        self.head.append(op)
-        return op.results[0]
-
-    def _add(self, op: Operation) -> SSAValue:
-        self.ops.append(op)
-        return op.results[0]
-
-    def _constant(self, value: int) -> SSAValue:
-        if value not in self.constants:
-            self.constants[value] = self._first(arith.ConstantOp(IntegerAttr(value, INDEX)))
-        return self.constants[value]
+            self.loop(stop, end, 1, lambda i: self.ops.append(memref.StoreOp.get(self.one, self.to, [i])))
 
     def _plus(self, value: SSAValue, amount: int) -> SSAValue:
-        return self._add(arith.AddiOp(value, self._constant(amount))) if amount else value
-
-    def _loop(
-        self, start: SSAValue, stop: SSAValue, step: int, body: Callable[[SSAValue], None], shared: bool = False
-    ) -> None:
-        block = Block(arg_types=[INDEX])
-        stride = self._constant(step)
-        before, self.ops = self.ops, []
-        body(block.args[0])
-        if shared:
-            block.add_ops([*self.ops, scf.ReduceOp()])
-            loop: Operation = scf.ParallelOp([start], [stop], [stride], Region(block))
-        else:
-            block.add_ops([*self.ops, scf.YieldOp()])
-            loop = scf.ForOp(start, stop, stride, [], Region(block))
-        self.ops = [*before, loop]
+        return self.add(arith.AddiOp(value, self.constant(amount))) if amount else value

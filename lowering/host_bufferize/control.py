@@ -18,7 +18,8 @@ from stepwell.dialects import host
 from stepwell.lowering.host_bufferize import lists
 from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import Emitter
-from stepwell.lowering.host_bufferize.storage import Place, moves
+from stepwell.lowering.host_bufferize.places import Place
+from stepwell.lowering.host_bufferize.storage import moves
 
 Walk = Callable[[Emitter, Block], None]
 

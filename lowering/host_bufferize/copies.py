@@ -12,25 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from xdsl.dialects import arith, func, memref, scf, vector
+from xdsl.dialects import arith, func, memref, vector
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     FunctionType,
-    IndexType,
-    IntegerAttr,
     MemRefType,
     NoneAttr,
-    StringAttr,
     VectorType,
-    i1,
-    i64,
 )
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Region, SSAValue
 
-from stepwell.dialects import host
-from stepwell.dialects.upstream import core
 from stepwell.lowering.host_bufferize.borders import border_kernel
 from stepwell.lowering.host_bufferize.elements import element_bytes
+from stepwell.lowering.host_bufferize.loop_writer import LoopWriter
 from stepwell.lowering.host_bufferize.parts import Box
 
 VECTOR_BYTES = 32
@@ -39,8 +33,6 @@ VECTOR_BYTES = 32
 PARALLEL_BYTES = 1 << 18
 """Copies of at least so many bytes are shared among the threads."""
 
-INDEX = IndexType()
-EQUAL = IntegerAttr(0, i64)
 Memory = MemRefType[Attribute]
 
 
@@ -82,13 +74,11 @@ class Copies:
         return stem if count == 1 else f"{stem}_{count}"
 
 
-class _CopyKernel:
-    """Writes the body of one copy kernel; `ops` is where the next op goes."""
+class _CopyKernel(LoopWriter):
+    """Writes the body of one copy kernel."""
 
     def __init__(self, source: Memory, target: Memory) -> None:
-        self.block = Block(arg_types=[source, target])
-        self.ops: list[Operation] = []
-        self.constants: dict[int, SSAValue] = {}
+        super().__init__([source, target])
         self.sizes = [self._size(axis, size) for axis, size in enumerate(target.get_shape())]
         self.from_, self.to = self._flattened(source, target)
         bytes_ = prod(target.get_shape()) * element_bytes(target.element_type)
@@ -100,23 +90,13 @@ class _CopyKernel:
         if self.shared:
             self._nest(0, [])
         else:
-            self._by_thread_zero(lambda: self._nest(0, []))
-        constants = [value.owner for value in self.constants.values()]
-        self.block.add_ops([*(op for op in constants if isinstance(op, Operation)), *self.ops, func.ReturnOp()])
-
-    def _add(self, op: Operation) -> SSAValue:
-        self.ops.append(op)
-        return op.results[0]
-
-    def _constant(self, value: int) -> SSAValue:
-        if value not in self.constants:
-            self.constants[value] = arith.ConstantOp(IntegerAttr(value, INDEX)).result
-        return self.constants[value]
+            self.by_thread_zero(lambda: self._nest(0, []))
+        self.finish()
 
     def _size(self, axis: int, size: int) -> SSAValue:
         if size != DYNAMIC_INDEX:
-            return self._constant(size)
-        return self._add(memref.DimOp(self.block.args[1], self._constant(axis)))
+            return self.constant(size)
+        return self.add(memref.DimOp(self.block.args[1], self.constant(axis)))
 
     def _flattened(self, source: Memory, target: Memory) -> tuple[SSAValue, SSAValue]:
         """Both sides as rows of one dimension where neither has gaps."""
@@ -126,14 +106,14 @@ class _CopyKernel:
         total = self.sizes[0]
         if count == DYNAMIC_INDEX:
             for size in self.sizes[1:]:
-                total = self._add(arith.MuliOp(total, size))
+                total = self.add(arith.MuliOp(total, size))
         else:
-            total = self._constant(count)
+            total = self.constant(count)
         kind = MemRefType(target.element_type, [count])
         dynamic = [total] if count == DYNAMIC_INDEX else []
         self.sizes = [total]
         flat = [
-            self._add(memref.ReinterpretCastOp(side, [], dynamic, [], [0], [count], [1], kind))
+            self.add(memref.ReinterpretCastOp(side, [], dynamic, [], [0], [count], [1], kind))
             for side in self.block.args
         ]
         return flat[0], flat[1]
@@ -145,72 +125,39 @@ class _CopyKernel:
         if axis == len(self.sizes):
             self._move(indices, 1)
         elif axis < self.outermost:
-            self._nest(axis + 1, [*indices, self._constant(0)])
+            self._nest(axis + 1, [*indices, self.constant(0)])
         elif axis == len(self.sizes) - 1 and self.lanes > 1:
-            lanes, size = self._constant(self.lanes), self.sizes[axis]
-            rest = self._add(arith.RemUIOp(size, lanes))
-            whole = self._add(arith.SubiOp(size, rest))
+            lanes, size = self.constant(self.lanes), self.sizes[axis]
+            rest = self.add(arith.RemUIOp(size, lanes))
+            whole = self.add(arith.SubiOp(size, rest))
 
             def tail() -> None:
-                self._loop(whole, size, 1, lambda i: self._move([*indices, i], 1))
+                self._over(whole, size, 1, lambda i: self._move([*indices, i], 1))
 
             if self.shared and axis == self.outermost:
-                self._guard(tail)
+                self.guard(tail)
             else:
                 tail()
-            self._loop(self._constant(0), whole, self.lanes, lambda i: self._move([*indices, i], self.lanes), axis)
+            self._over(self.constant(0), whole, self.lanes, lambda i: self._move([*indices, i], self.lanes), axis)
         else:
-            self._loop(self._constant(0), self.sizes[axis], 1, lambda i: self._nest(axis + 1, [*indices, i]), axis)
+            self._over(self.constant(0), self.sizes[axis], 1, lambda i: self._nest(axis + 1, [*indices, i]), axis)
 
-    def _loop(
+    def _over(
         self, start: SSAValue, stop: SSAValue, step: int, body: Callable[[SSAValue], None], axis: int = -1
     ) -> None:
         """A loop; shared among the threads where it is the outermost and there is much to do."""
-        block = Block(arg_types=[INDEX])
-        stride = self._constant(step)
-        outer, self.ops = self.ops, []
-        body(block.args[0])
-        if self.shared and axis == self.outermost:
-            block.add_ops([*self.ops, scf.ReduceOp()])
-            loop: Operation = scf.ParallelOp([start], [stop], [stride], Region(block))
-        else:
-            block.add_ops([*self.ops, scf.YieldOp()])
-            loop = scf.ForOp(start, stop, stride, [], Region(block))
-        self.ops = [*outer, loop]
+        self.loop(start, stop, step, body, self.shared and axis == self.outermost)
 
     def _move(self, indices: Sequence[SSAValue], lanes: int) -> None:
         """Copy one element, or a vector of them."""
         if lanes == 1:
-            value = self._add(memref.LoadOp.get(self.from_, indices))
+            value = self.add(memref.LoadOp.get(self.from_, indices))
             self.ops.append(memref.StoreOp.get(value, self.to, indices))
             return
         assert isinstance(self.to.type, MemRefType)
         kind = VectorType(self.to.type.element_type, [lanes])
-        value = self._add(vector.LoadOp(self.from_, indices, kind))
+        value = self.add(vector.LoadOp(self.from_, indices, kind))
         self.ops.append(vector.StoreOp(value, self.to, indices))
-
-    # ------ one thread only
-
-    def _guard(self, body: Callable[[], None]) -> None:
-        self.ops += by_thread_zero(self._collect(body), self._constant(0))
-
-    def _by_thread_zero(self, body: Callable[[], None]) -> None:
-        self._guard(body)
-        self.ops.append(host.BarrierOp())
-
-    def _collect(self, body: Callable[[], None]) -> list[Operation]:
-        outer, self.ops = self.ops, []
-        body()
-        inner, self.ops = self.ops, outer
-        return inner
-
-
-def by_thread_zero(ops: Sequence[Operation], zero: SSAValue) -> list[Operation]:
-    """Ops that only thread 0 executes; no barrier follows yet."""
-    number = host.ThreadIdOp.create(result_types=[INDEX])
-    first = core.CmpiOp.create(operands=[number.result, zero], result_types=[i1], properties={"predicate": EQUAL})
-    branch = scf.IfOp(first.results[0], [], Region(Block([*ops, scf.YieldOp()])))
-    return [number, first, branch]
 
 
 def _unit_stride(kind: Attribute) -> bool:
@@ -222,4 +169,4 @@ def _unit_stride(kind: Attribute) -> bool:
     return strides is not None and bool(strides) and strides[-1] == 1
 
 
-__all__ = ["Copies", "Memory", "StringAttr", "by_thread_zero"]
+__all__ = ["Copies", "Memory"]

@@ -24,11 +24,13 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from stepwell.dialects import host
-from stepwell.lowering.host_bufferize.copies import Copies, by_thread_zero
+from stepwell.lowering.host_bufferize.copies import Copies
 from stepwell.lowering.host_bufferize.elements import memref_of
+from stepwell.lowering.host_bufferize.loop_writer import by_thread_zero
 from stepwell.lowering.host_bufferize.ownership import Owners
+from stepwell.lowering.host_bufferize.places import Place
 from stepwell.lowering.host_bufferize.sizes import Computed, Product, Scalar, Size, SizeOf, Sizes
-from stepwell.lowering.host_bufferize.storage import Cell, Place, Storage
+from stepwell.lowering.host_bufferize.storage import Cell, Storage
 from stepwell.lowering.host_bufferize.variants import Variants
 
 INDEX = IndexType()

@@ -31,8 +31,9 @@ from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import BYTES, INDEX, Emitter
 from stepwell.lowering.host_bufferize.globals import Globals
 from stepwell.lowering.host_bufferize.ownership import Owners
+from stepwell.lowering.host_bufferize.places import Place
 from stepwell.lowering.host_bufferize.sizes import Size, SizeOf, Sizes, terminator
-from stepwell.lowering.host_bufferize.storage import Cell, Place, Storage
+from stepwell.lowering.host_bufferize.storage import Cell, Storage
 from stepwell.lowering.host_bufferize.variants import Variants
 
 Attributes = dict[str, Attribute]

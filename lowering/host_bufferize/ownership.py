@@ -14,7 +14,8 @@ from xdsl.dialects import scf
 from xdsl.ir import Block, BlockArgument, Operation, OpResult, SSAValue
 
 from stepwell.dialects import host
-from stepwell.lowering.host_bufferize.storage import Place, Storage
+from stepwell.lowering.host_bufferize.places import Place
+from stepwell.lowering.host_bufferize.storage import Storage
 
 Where = Operation | Block
 

@@ -20,6 +20,7 @@ from xdsl.dialects.linalg.ops import FillOp
 from xdsl.ir import Attribute, SSAValue
 
 from stepwell.dialects import tile
+from stepwell.lowering.host_bufferize.places import Place
 
 if TYPE_CHECKING:
     from stepwell.lowering.host_bufferize.storage import Storage
@@ -71,7 +72,7 @@ class Parts:
         self.within: dict[SSAValue, tensor.InsertSliceOp] = {}
         """Results of launches that are computed where this op would put them."""
         for op in self.inserts:
-            planned = storage.cell(op.result).place is storage.planned
+            planned = storage.cell(op.result).place is Place.ARENA
             if planned and box_of(op) is not None and storage.in_place(op.dest, op.result):
                 self._border(op)
                 self._part(op)
@@ -95,7 +96,7 @@ class Parts:
             and all(isinstance(reader, (tile.LaunchOp, tensor.InsertSliceOp)) for reader in readers)
             and all(reader.parent is op.parent for reader in readers)
             and storage.members[storage.cell(source)] == [source]
-            and {storage.cell(value).place for value in (source, op.result)} == {storage.planned}
+            and {storage.cell(value).place for value in (source, op.result)} == {Place.ARENA}
             and self._is_free(op, source)
         ):
             self.within[source] = op

@@ -10,9 +10,8 @@ are never alive at the same time. This is the coalescing of register allocation,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from xdsl.dialects import arith, scf, tensor
 from xdsl.dialects.builtin import TensorType
@@ -23,24 +22,11 @@ from stepwell.lowering.analysis.liveness import LOOPS, Liveness, Range, merged, 
 from stepwell.lowering.host_bufferize.elements import element_bytes
 from stepwell.lowering.host_bufferize.inplace import overwritable
 from stepwell.lowering.host_bufferize.parts import Parts
+from stepwell.lowering.host_bufferize.places import Place
 from stepwell.lowering.host_bufferize.sizes import Product, Size, Sizes, terminator
 
 WHOLE_VIEWS: tuple[type[Operation], ...] = (tensor.ExpandShapeOp, tensor.CollapseShapeOp, tensor.CastOp)
 """Views of all elements of their operand, in the same order."""
-
-
-class Place(Enum):
-    """Where the memory of a cell comes from."""
-
-    ARENA = auto()
-    OUTPUT = auto()
-    """A buffer of the caller's (static size), or one allocated at entry and returned."""
-    FOREIGN = auto()
-    """Arguments and constants: never written."""
-    HEAP = auto()
-    """Allocated while the program runs; owned and freed by the block that holds it."""
-    WITHIN = auto()
-    """A part of another cell (see `parts`)."""
 
 
 Bytes = tuple[int, frozenset[tuple[Size, int]]]
@@ -71,8 +57,6 @@ class Wish:
 class Storage:
     """The cells of a function body."""
 
-    planned = Place.ARENA
-
     def __init__(self, body: Block, sizes: Sizes) -> None:
         self.body, self.sizes = body, sizes
         self.live = Liveness(body)
@@ -95,14 +79,10 @@ class Storage:
         for wish in wishes:
             self._wishes_of.setdefault(self.roots[wish.first], []).append(wish)
             self._wishes_of.setdefault(self.roots[wish.second], []).append(wish)
-        saving = [isinstance(wish.op, tile.LaunchOp) for wish in wishes]
-        for wish, saves_memory_only in zip(wishes, saving, strict=True):
-            if not saves_memory_only:
-                self._grant(wish)
+        # Writing over an operand saves memory only, being a part saves a copy: that is decided before.
+        self._grant_all(wish for wish in wishes if not isinstance(wish.op, tile.LaunchOp))
         self.parts = Parts(self)
-        for wish, saves_memory_only in zip(wishes, saving, strict=True):
-            if saves_memory_only:
-                self._grant(wish)
+        self._grant_all(wish for wish in wishes if isinstance(wish.op, tile.LaunchOp))
         self._place_results()
         self.aside: dict[tuple[Operation, int], Cell] = {}
         """Memory to copy a value to, by terminator and position, before another move overwrites it."""
@@ -235,6 +215,10 @@ class Storage:
         if found is None:
             found = self._inplace[name] = overwritable(self.sizes.kernels[name])
         return found
+
+    def _grant_all(self, wishes: Iterable[Wish]) -> None:
+        for wish in wishes:
+            self._grant(wish)
 
     def _grant(self, wish: Wish) -> None:
         """Join two cells, if they are apart in time but for the ops where one may take over from the other."""

@@ -22,8 +22,9 @@ from stepwell.lowering.host_bufferize import lists
 from stepwell.lowering.host_bufferize.elements import memref_of
 from stepwell.lowering.host_bufferize.emitter import INDEX, Emitter
 from stepwell.lowering.host_bufferize.parts import box_of
+from stepwell.lowering.host_bufferize.places import Place
 from stepwell.lowering.host_bufferize.sizes import kept_dimensions
-from stepwell.lowering.host_bufferize.storage import Place, contiguous
+from stepwell.lowering.host_bufferize.storage import contiguous
 from stepwell.lowering.host_bufferize.views import known_strides, subview_type
 
 

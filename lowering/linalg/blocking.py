@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import tensor
-from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, TensorType, i32, i64
+from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, TensorType, i64
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.dialects.linalg.ops import FillOp, GenericOp, YieldOp
 from xdsl.ir import Attribute, Block, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
+from stepwell.dialects.quick_ir import segments
 from stepwell.lowering.analysis.affine import dims_of, renumber
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.edit import Editor
@@ -67,26 +68,34 @@ def filled_up(value: SSAValue, dims: Dims, edit: Editor) -> SSAValue:
     whole = [-(-s // blocks[d]) * blocks[d] if d in blocks else s for d, s in enumerate(shape)]
     if whole == shape:
         return value
-    assert isinstance(value.type, TensorType)
-    target = empty(whole, value, range(len(shape)), edit)
-    zeros = FillOp([edit.number(0, value.type.element_type)], [target], [target.type])
-    zeros.location = edit.at.location
-    into = edit.insert(zeros).results[0]
-    sizes, properties = slice_of(value, shape, edit)
-    return edit.add(tensor.InsertSliceOp, (value, into, *sizes), into.type, properties | segments(2, len(sizes)))
+    return inserted(value, filled(empty(whole, value, range(len(shape)), edit), edit), [0] * len(shape), edit)
 
 
-def slice_of(value: SSAValue, shape: Sequence[int], edit: Editor) -> tuple[list[SSAValue], dict[str, Attribute]]:
-    """The slice from the origin of a shape whose dynamic sizes are those of a tensor: operands and properties."""
+def filled(target: SSAValue, edit: Editor, number: SSAValue | None = None) -> SSAValue:
+    """A tensor full of a number: 0, unless another is given."""
+    assert isinstance(target.type, TensorType)
+    value = edit.number(0, target.type.element_type) if number is None else number
+    fill = FillOp([value], [target], [target.type])
+    fill.location = edit.at.location
+    return edit.insert(fill).results[0]
+
+
+def inserted(source: SSAValue, into: SSAValue, offsets: Sequence[int], edit: Editor) -> SSAValue:
+    """A tensor put into another one."""
+    sizes, properties = slice_of(source, shape_of(source), edit, offsets)
+    properties["operandSegmentSizes"] = segments(1, 1, 0, len(sizes), 0)
+    return edit.add(tensor.InsertSliceOp, (source, into, *sizes), into.type, properties)
+
+
+def slice_of(
+    value: SSAValue, shape: Sequence[int], edit: Editor, offsets: Sequence[int] | None = None
+) -> tuple[list[SSAValue], dict[str, Attribute]]:
+    """The slice of a shape, whose dynamic sizes are those of a tensor, from the origin or other offsets on: operands
+    and properties."""
     rank = len(shape)
     sizes = [dynamic_size(value, d, edit) for d, s in enumerate(shape) if s == DYNAMIC_INDEX]
-    parts = {"offsets": [0] * rank, "sizes": list(shape), "strides": [1] * rank}
+    parts = {"offsets": list(offsets or [0] * rank), "sizes": list(shape), "strides": [1] * rank}
     return sizes, {f"static_{name}": DenseArrayBase.from_list(i64, part) for name, part in parts.items()}
-
-
-def segments(tensors: int, sizes: int) -> dict[str, Attribute]:
-    """operandSegmentSizes of a slice whose only dynamic operands are sizes."""
-    return {"operandSegmentSizes": DenseArrayBase.from_list(i32, [1] * tensors + [0, sizes, 0])}
 
 
 def pack(value: SSAValue, dims: Dims, edit: Editor) -> SSAValue:
@@ -135,7 +144,8 @@ def unpack(value: SSAValue, plain: Sequence[int], dims: Dims, edit: Editor) -> S
         return whole
     sizes, properties = slice_of(whole, plain, edit)
     kind = TensorType(kind.element_type, plain)
-    return edit.add(tensor.ExtractSliceOp, (whole, *sizes), kind, properties | segments(1, len(sizes)))
+    properties["operandSegmentSizes"] = segments(1, 0, len(sizes), 0)
+    return edit.add(tensor.ExtractSliceOp, (whole, *sizes), kind, properties)
 
 
 def transpose(value: SSAValue, order: Sequence[int], edit: Editor) -> SSAValue:
@@ -229,6 +239,4 @@ def packed_output(value: SSAValue, dims: Dims, edit: Editor) -> SSAValue | None:
     if not isinstance(owner, FillOp):
         return None
     target = empty(shape, value, sources, edit)
-    fill = FillOp([owner._operands[0]], [target], [target.type])
-    fill.location = owner.location
-    return edit.insert(fill).results[0]
+    return filled(target, edit, owner._operands[0])

@@ -27,8 +27,8 @@ from xdsl.ir.affine import AffineDimExpr, AffineMap
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.blocking import Dims, pack, packed_output, split_loops, split_shape, unpack
 from stepwell.lowering.linalg.edit import Editor, replace
-from stepwell.lowering.linalg.generics import Draft
-from stepwell.lowering.linalg.pad_channels import Number, filled_with, masked, results_beyond
+from stepwell.lowering.linalg.generics import Draft, filled_with
+from stepwell.lowering.linalg.pad_channels import Number, masked, results_beyond
 from stepwell.lowering.linalg.shapes import integers, shape_of
 from stepwell.lowering.pass_ import Pass
 

@@ -18,12 +18,19 @@ from xdsl.dialects.builtin import (
     TensorType,
 )
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
-from xdsl.dialects.linalg.ops import GenericOp
+from xdsl.dialects.linalg.ops import FillOp, GenericOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
 from stepwell.dialects.quick_ir import make, segments
-from stepwell.lowering.linalg.edit import Editor, Fold, Replacement, constant_attribute, scalar_attribute
+from stepwell.lowering.linalg.edit import (
+    Editor,
+    Fold,
+    Replacement,
+    constant_attribute,
+    constant_number,
+    scalar_attribute,
+)
 from stepwell.lowering.linalg.structure import body, inputs, is_data_movement, output_map, outputs, yielded
 
 PARALLEL = IteratorTypeAttr.parallel()
@@ -115,6 +122,11 @@ def generic(
 def element_type(value: SSAValue) -> Attribute:
     """The type of the body argument of an operand: the element type, or the type of a scalar operand."""
     return value.type.element_type if isinstance(value.type, TensorType) else value.type
+
+
+def filled_with(value: SSAValue) -> int | float | None:
+    """The number that a fill has just put everywhere into a tensor; None for every other tensor."""
+    return constant_number(value.owner._operands[0]) if isinstance(value.owner, FillOp) else None
 
 
 def splat(value: SSAValue) -> Attribute | None:

@@ -22,7 +22,7 @@ from xdsl.ir.affine import AffineDimExpr, AffineMap
 from stepwell.lowering.analysis.affine import in_panels, positions
 from stepwell.lowering.analysis.registers import most_rows, register_tile
 from stepwell.lowering.linalg import structure
-from stepwell.lowering.linalg.blocking import split_loops, transpose
+from stepwell.lowering.linalg.blocking import filled, filled_up, split_loops, transpose
 from stepwell.lowering.linalg.edit import Editor, replace
 from stepwell.lowering.linalg.generics import Draft
 from stepwell.lowering.linalg.hoist_constants import Facts, ops_of
@@ -61,17 +61,6 @@ def worth_padding(weight: SSAValue, columns: int, width: int) -> bool:
     of as wide as panels expect."""
     assert isinstance(weight.type, TensorType)
     return isinstance(weight.type.element_type, AnyFloat) and -columns % width <= MOST_PADDING * columns
-
-
-def padded_dim(value: SSAValue, dim: int, size: int, edit: Editor) -> SSAValue:
-    """A tensor with zeros after the last index of one dimension."""
-    shape, kind = shape_of(value), value.type
-    assert isinstance(kind, TensorType)
-    whole = TensorType(kind.element_type, [size if d == dim else s for d, s in enumerate(shape)])
-    fill = FillOp([edit.number(0, kind.element_type)], [edit.add(tensor.EmptyOp, (), whole)], [whole])
-    zeros = edit.insert(fill).results[0]
-    insert = tensor.InsertSliceOp.from_static_parameters(value, zeros, [0] * len(shape), shape)
-    return edit.insert(insert).results[0]
 
 
 def dim_groups(rank: int, dim: int) -> Groups:
@@ -174,8 +163,8 @@ class PackWeights(Pass):
         read = positions(op.indexing_maps.data[dims.rhs].data)
         if read is None:
             return None
-        at, shape = read.index(column), shape_of(weight)
-        parts = split_dim(padded_dim(weight, at, -(-shape[at] // width) * width, edit), at, width, edit)
+        at = read.index(column)
+        parts = split_dim(filled_up(weight, ((at, width),), edit), at, width, edit)
         depth = [d for d in range(len(read)) if d != at]
         order = [at, *(d if d < at else d + 1 for d in depth), at + 1]
         draft = Draft.of(op)
@@ -193,9 +182,7 @@ class PackWeights(Pass):
         shape = shape_of(start)
         assert isinstance(start.type, TensorType)
         kind = TensorType(start.type.element_type, [*shape[:-1], shape[-1] // width, width])
-        fill = FillOp([owner._operands[0]], [edit.add(tensor.EmptyOp, old._operands, kind)], [kind])
-        fill.location = owner.location
-        return edit.insert(fill).results[0]
+        return filled(edit.add(tensor.EmptyOp, old._operands, kind), edit, owner._operands[0])
 
     def _transposed(self, op: GenericOp, dims: Contraction, edit: Editor) -> SSAValue | None:
         """The result of the product with the columns of B innermost."""

@@ -14,14 +14,14 @@ from math import isnan
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import AnyFloat, IntegerAttr, TensorType, i1, i64
-from xdsl.dialects.linalg.ops import FillOp, GenericOp, IndexOp, YieldOp
+from xdsl.dialects.linalg.ops import GenericOp, IndexOp, YieldOp
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineMap
 
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.blocking import empty
 from stepwell.lowering.linalg.edit import INDEX, Editor, constant_number
-from stepwell.lowering.linalg.generics import PARALLEL, generic
+from stepwell.lowering.linalg.generics import PARALLEL, filled_with, generic
 from stepwell.lowering.linalg.scalars import FOLDS
 from stepwell.lowering.linalg.shapes import shape_of
 
@@ -65,11 +65,6 @@ def results_beyond(op: GenericOp, beyond: Sequence[Number]) -> list[Number]:
     # The same however often: once more must change nothing.
     again = _evaluate(op, given[:-count] + found)
     return [a if a == b else None for a, b in zip(found, again, strict=True)]
-
-
-def filled_with(value: SSAValue) -> Number:
-    """The number that a tensor was filled with."""
-    return constant_number(value.owner._operands[0]) if isinstance(value.owner, FillOp) else None
 
 
 def _evaluate(op: GenericOp, given: Sequence[Number]) -> list[Number]:

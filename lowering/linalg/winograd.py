@@ -18,14 +18,11 @@ from xdsl.context import Context
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
-    DenseArrayBase,
     Float32Type,
     ModuleOp,
     TensorType,
-    i32,
-    i64,
 )
-from xdsl.dialects.linalg.ops import FillOp, GenericOp, YieldOp
+from xdsl.dialects.linalg.ops import GenericOp, YieldOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.target import Target
@@ -33,6 +30,7 @@ from stepwell.lowering.analysis.affine import positions
 from stepwell.lowering.analysis.winograd import WINDOW, Algorithm, algorithm
 from stepwell.lowering.analysis.winograd_cost import Problem, choose
 from stepwell.lowering.linalg import structure
+from stepwell.lowering.linalg.blocking import filled, inserted
 from stepwell.lowering.linalg.edit import Editor, replace
 from stepwell.lowering.linalg.generics import generic
 from stepwell.lowering.linalg.hoist_constants import Facts, ops_of
@@ -147,10 +145,7 @@ class Builder:
         return self.edit.constant(value, value.type)  # type: ignore[attr-defined]
 
     def _zeros(self, shape: list[int]) -> SSAValue:
-        kind = TensorType(F32, shape)
-        fill = FillOp([self.edit.number(0.0, F32)], [self.edit.add(tensor.EmptyOp, (), kind)], [kind])
-        fill.location = self.op.location
-        return self.edit.insert(fill).results[0]
+        return filled(self.edit.add(tensor.EmptyOp, (), TensorType(F32, shape)), self.edit)
 
     def _generic(self, step: Step, ins: tuple[SSAValue, ...], shape: list[int]) -> SSAValue:
         block = transform_body() if len(ins) == 3 else product_body()
@@ -167,7 +162,7 @@ class Builder:
         image, (row, column) = (self.image, (0, 0)) if border is None else (border.image, border.offsets)
         if list(shape_of(image)) == shape:
             return image
-        return insert(image, self._zeros(shape), (0, 0, row, column, 0), self.edit)
+        return inserted(image, self._zeros(shape), (0, 0, row, column, 0), self.edit)
 
 
 def product_body() -> Block:
@@ -178,15 +173,3 @@ def product_body() -> Block:
     added = arith.AddfOp(total, term.result)
     block.add_ops([term, added, YieldOp(added.result)])
     return block
-
-
-def insert(source: SSAValue, into: SSAValue, offsets: tuple[int, ...], edit: Editor) -> SSAValue:
-    """A tensor put into another one."""
-    sizes = shape_of(source)
-    properties = {
-        "static_offsets": DenseArrayBase.from_list(i64, list(offsets)),
-        "static_sizes": DenseArrayBase.from_list(i64, list(sizes)),
-        "static_strides": DenseArrayBase.from_list(i64, [1] * len(sizes)),
-        "operandSegmentSizes": DenseArrayBase.from_list(i32, [1, 1, 0, 0, 0]),
-    }
-    return edit.add(tensor.InsertSliceOp, (source, into), into.type, properties)

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from xdsl.dialects import arith, tensor
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, Float32Type, FloatAttr, TensorType
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, Float32Type, TensorType
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
-from xdsl.dialects.linalg.ops import FillOp, GenericOp, YieldOp
+from xdsl.dialects.linalg.ops import GenericOp, YieldOp
 from xdsl.ir import Block, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
 from stepwell.lowering.analysis.affine import normal
 from stepwell.lowering.analysis.winograd import POINTS, Algorithm, Matrix, algorithm
 from stepwell.lowering.linalg import structure
-from stepwell.lowering.linalg.generics import PARALLEL, REDUCTION
+from stepwell.lowering.linalg.generics import PARALLEL, REDUCTION, filled_with
 from stepwell.lowering.linalg.shapes import shape_of, static_slice
 
 Maps = tuple[AffineMap, ...]
@@ -96,11 +96,7 @@ def coefficients(matrix: Matrix) -> DenseIntOrFPElementsAttr:
 
 def is_zero(value: SSAValue) -> bool:
     """Whether a tensor is filled with 0."""
-    owner = value.owner
-    if not isinstance(owner, FillOp) or not isinstance(owner._operands[0].owner, arith.ConstantOp):
-        return False
-    number = owner._operands[0].owner.value
-    return isinstance(number, FloatAttr) and number.value.data == 0
+    return filled_with(value) == 0
 
 
 @dataclass(frozen=True)

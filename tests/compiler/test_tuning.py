@@ -41,7 +41,7 @@ def products(load_model: Any) -> Any:
     return specialized.program, [leaves[positions[where]] for where in specialized.inputs]
 
 
-def test_a_bad_schedule_is_found_and_replaced(products: Any) -> None:
+def test_kernels_are_tuned_in_turn_and_the_program_stays(products: Any) -> None:
     program, inputs = products
     name, kernel = next((n, k) for n, k in kernels(program).items() if k.template == "matmul" and k.size("nr") > 16)
     reschedule(kernel, {**sizes_of(kernel), "mr": 1, "k_unroll": 1})
@@ -54,6 +54,27 @@ def test_a_bad_schedule_is_found_and_replaced(products: Any) -> None:
     assert f"{name} " in str(found) and "the whole call" in str(found)
     # The program itself is as it was.
     assert kernels(program)[name].size("mr") == 1
+
+
+def test_the_fastest_setting_is_chosen_whatever_else_the_machine_does(
+    products: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With times that follow from the sizes alone: more columns at once are faster, and so is less unrolling."""
+    program, _ = products
+    kernel = next(k for k in kernels(program).values() if k.template == "matmul")
+    before = sizes_of(kernel)
+
+    def ticks(self: Any, arguments: Any, least: float) -> float:
+        assert len(self.native(*arguments)) == 1
+        return 1000.0 / (1 + self.sizes.get("nr", 0)) + 10 * self.sizes.get("k_unroll", 4)
+
+    monkeypatch.setattr(tuning._Contender, "run", ticks)
+    choice = tuning._tune_kernel(kernel, TARGET, 1, float("inf"))
+    assert choice.after["k_unroll"] == 1 and choice.before == before != choice.after
+    assert choice.after["nr"] >= before["nr"] and choice.speedup > 1.5
+    monkeypatch.setattr(tuning._Contender, "run", lambda self, arguments, least: 100.0)
+    same = tuning._tune_kernel(kernel, TARGET, 1, float("inf"))
+    assert same.after == before and same.speedup == 1.0
 
 
 def test_other_numbers_are_a_fault_of_a_lowering(products: Any) -> None:

@@ -23,8 +23,8 @@ from stepwell.dialects.levels import LOOPS, TILE
 from stepwell.dialects.levels import check as check_level
 from stepwell.lowering.cpu.distribute import Distribute
 from stepwell.lowering.host_bufferize import BufferizeHost
-from stepwell.lowering.host_bufferize.copies import by_thread_zero
 from stepwell.lowering.host_bufferize.elements import memref_of
+from stepwell.lowering.host_bufferize.loop_writer import by_thread_zero
 from stepwell.lowering.loops_to_llvm.lower_entry import LoopsToLlvm
 
 INDEX = IndexType()
