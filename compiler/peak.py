@@ -7,6 +7,7 @@ larger than the cache for bytes.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,10 +27,13 @@ class Peak:
 CHAINS = 12
 """Independent accumulators: more than latency times throughput of a multiply-add."""
 
+SECONDS = 0.15
+"""How long each of the two is tried."""
+
 
 @cache
 def measured() -> Peak:
-    """The peaks of the core we are on; takes about a tenth of a second."""
+    """The peaks of the core we are on; takes about a third of a second."""
     from stepwell.compiler.backends.target import host
 
     target = host()
@@ -40,13 +44,17 @@ def _flops(target: Target) -> float:
     from stepwell.compiler.backends import jit
 
     function = jit.build(_chains(target), target)
-    lanes = target.lanes(32)
-    trips, best = 1_000_000, float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        function(trips)
+    trips = 200_000
+    return 2.0 * target.lanes(32) * CHAINS * trips / _best(lambda: function(trips))
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of many short runs: somebody else's turn on the core spoils some of them only."""
+    best, end = float("inf"), time.perf_counter() + SECONDS
+    while (start := time.perf_counter()) < end:
+        work()
         best = min(best, time.perf_counter() - start)
-    return 2.0 * lanes * CHAINS * trips / best
+    return best
 
 
 def _chains(target: Target):  # type: ignore[no-untyped-def]
@@ -83,11 +91,6 @@ func.func @forward(%trips: i64 {{host.kind = "input", host.name = "trips"}}) -> 
 
 
 def _bandwidth() -> float:
-    source = np.ones(1 << 25, np.float32)
+    source = np.ones(1 << 24, np.float32)
     target = np.empty_like(source)
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        np.copyto(target, source)
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * source.nbytes / best
+    return 2.0 * source.nbytes / _best(lambda: np.copyto(target, source))

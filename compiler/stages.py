@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +17,15 @@ from stepwell.compiler.method import Method
 from stepwell.compiler.signature import Call, Pattern, describe
 
 if TYPE_CHECKING:
+    from stepwell.compiler.profile import Profile
     from stepwell.compiler.program import Program
     from stepwell.compiler.session import Session
     from stepwell.compiler.tuning import Tuning
     from stepwell.dialects.target import Target
-    from stepwell.lowering.analysis.work import Work
+    from stepwell.dialects.tile import KernelOp
+
+ROUNDS, CALLS = 5, 4
+"""A profile takes the fastest of so many rounds of so many calls."""
 
 
 class Inspector:
@@ -140,85 +143,45 @@ class Inspector:
         return self.method.settle(self.method.bind(arguments, keywords), lambda call: deep_stack(lambda: work(call)))
 
     def profile(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Profile:
-        """Call with timers in the code; the time of every kernel."""
+        """Call with timers in the code; the time of every kernel in the fastest of some rounds."""
+        from stepwell.compiler.profile import Profile, kernel_row
         from stepwell.compiler.threads_of_compilation import deep_stack
         from stepwell.lowering.host_bufferize.variants import variant_of
         from stepwell.runtime.profile import Stopwatch
+        from stepwell.runtime.threads import get_num_threads
 
         values = self.method.bind(arguments, keywords)
-        executable, work = self.method.settle(
+        executable, kernels = self.method.settle(
             values, lambda call: deep_stack(lambda: self._timed(call, self.method._state))
         )
         call, _ = self.method._take_apart(values)
         executable(call.leaves)
-        native = executable.native
-        with Stopwatch(native.profile):
-            for _ in range(10):
-                executable(call.leaves)
-        return Profile(
-            [
-                KernelRow(t.name, t.calls / 10, t.seconds / 10, work.get(variant_of(t.name)))
-                for t in native.profile.times()
-            ]
-        )
+        profile, parallel = executable.native.profile, executable.native.layout.parallel
+        rounds = []
+        for _ in range(ROUNDS):
+            with Stopwatch(profile):
+                for _ in range(CALLS):
+                    executable(call.leaves)
+            rounds.append(profile.times())
+        fastest = min(rounds, key=lambda times: times[0].seconds)
+        rows = [kernel_row(t, CALLS, kernels.get(variant_of(t.name))) for t in fastest]
+        return Profile(rows, get_num_threads() if parallel else 1)
 
-    def _timed(self, call: Call, state: Any) -> tuple[Executable, dict[str, Work]]:
+    def _timed(self, call: Call, state: Any) -> tuple[Executable, dict[str, KernelOp]]:
         from stepwell.compiler.driver import compile_program
-        from stepwell.dialects import tile
-        from stepwell.lowering.analysis.work import work_of
+        from stepwell.dialects.tile import KernelOp
 
         specialized = self.session.specialized(self.method, call, Pattern(call.numbers), state)
         lower_to(specialized.program, "tile", self.session.target)
-        kernels = [op for op in specialized.program.module.ops if isinstance(op, tile.KernelOp)]
-        work = {k.sym_name.data: work_of(k) for k in kernels}
+        # Taken apart from the module: lowering goes on in place.
+        kernels = {op.sym_name.data: op.clone() for op in specialized.program.module.ops if isinstance(op, KernelOp)}
         compiled, _ = compile_program(specialized.program, self.session.target, profile=True)
         native = compiled.load(specialized.program.resources).native
         run = native.call
         positions = leaf_positions(call, len(self.method.names), self.method._state)
         selection = tuple(positions[i] for i in specialized.inputs)
         made = Executable(run, selection, specialized.results, specialized.used_state, native=native)
-        return made, work
-
-
-@dataclass(frozen=True)
-class KernelRow:
-    """One kernel in one call of the method: how often it runs, seconds in all, work of one run (None: unknown)."""
-
-    name: str
-    calls: float
-    seconds: float
-    work: Work | None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The kernels of a call; the first row is the whole method. Rates are of one core, shares of its peak."""
-
-    kernels: Sequence[KernelRow]
-
-    def __str__(self) -> str:
-        from stepwell.compiler.peak import measured
-
-        peak, whole = measured(), self.kernels[0].seconds or 1e-12
-        head = f"{'kernel':28} {'calls':>6} {'us':>10} {'share':>7} {'MB':>8} {'MFLOP':>9} {'GFLOP/s':>8} {'of peak':>8} {'GB/s':>7}"
-        rows = [head]
-        for row in [self.kernels[0], *sorted(self.kernels[1:], key=lambda k: -k.seconds)]:
-            line = f"{row.name:28} {row.calls:6.0f} {row.seconds * 1e6:10.1f} {100 * row.seconds / whole:6.1f}%"
-            rows.append((line + _rates(row, peak.flops)).rstrip())
-        rows.append(f"peak of one core, measured: {peak.flops / 1e9:.0f} GFLOP/s, {peak.bytes / 1e9:.1f} GB/s (copy)")
-        return "\n".join(rows)
-
-
-def _rates(row: KernelRow, peak: float) -> str:
-    if row.work is None or not row.seconds:
-        return ""
-    text = f" {row.work.bytes * row.calls / 1e6:8.2f}" if row.work.bytes is not None else f" {'':8}"
-    if row.work.flops is not None:
-        rate = row.work.flops * row.calls / row.seconds
-        text += f" {row.work.flops * row.calls / 1e6:9.2f} {rate / 1e9:8.1f} {100 * rate / peak:7.1f}%"
-    if row.work.bytes is not None:
-        text += f" {row.work.bytes * row.calls / row.seconds / 1e9:7.1f}"
-    return text
+        return made, kernels
 
 
 def _row(level: str, module: Any, seconds: float) -> str:
