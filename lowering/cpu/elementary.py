@@ -38,14 +38,6 @@ def exp_scaled(b: Lanes, x: SSAValue, shift: int = 0, low: SSAValue | None = Non
     return scale(b, _exp_reduced(b, r), b.plus(integer, b.whole(shift)) if shift else integer)
 
 
-def exp_normal(b: Lanes, x: SSAValue) -> SSAValue:
-    """exp(x) for x whose result is a normal number: n is added to the exponent, and nothing is clamped."""
-    n, integer = b.nearest(x, LOG2_E)
-    r = b.fma(n, b.number(-b.format.ln2[0]), x)
-    r = b.fma(n, b.number(-b.format.ln2[1]), r)
-    return b.floats(b.plus(b.bits(_exp_reduced(b, r)), b.left(integer, b.format.mantissa)))
-
-
 def _exp_reduced(b: Lanes, r: SSAValue) -> SSAValue:
     """exp(r), |r| < ln2 / 2."""
     return b.fma(b.polynomial(b.format.exp, r), b.mul(r, r), b.add(r, b.number(1.0)))

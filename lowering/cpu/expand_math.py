@@ -29,17 +29,11 @@ from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
 from stepwell.dialects.walk import every_op
 from stepwell.lowering.cpu import elementary
-from stepwell.lowering.cpu.elementary import exp_normal, exp_scaled, expm1, keep_tiny, log, log1p
+from stepwell.lowering.cpu.elementary import exp_scaled, expm1, keep_tiny, log, log1p
 from stepwell.lowering.cpu.lanes import Constants, Lanes
 from stepwell.lowering.pass_ import Pass
 
 Expansion = Callable[..., SSAValue]
-
-ERF_TAIL = (
-    -0.000244756647948, -1.1274747988, -0.637517340119, -0.103640018986, 0.0220874859903, -0.00300849588969,
-    0.000192421590872,
-)  # fmt: skip
-"""log(erfc(x)) on 0.95 .. 4, for the relative error of erf (2^-29)."""
 
 
 # ------ hyperbolic functions
@@ -102,16 +96,15 @@ def atanh(b: Lanes, x: SSAValue) -> SSAValue:
 
 
 def erf(b: Lanes, x: SSAValue) -> SSAValue:
-    """Below 1 an odd polynomial, above 1 - erfc; in f32 with erfc = exp(polynomial)."""
-    a = b.abs(x)
-    z = b.mul(a, a)
-    inner = b.at_most(z, 1.0)
-    small = b.mul(a, b.polynomial(b.format.erf, inner))
+    """An odd polynomial; for f32 up to where erf is 1, for f64 below 1, and above 1 - erfc."""
+    magnitude = b.abs(x)
+    a = b.at_most(magnitude, b.format.erf_high)
+    result = b.mul(a, b.polynomial(b.format.erf, b.fma(a, a, b.number(-b.format.erf_center))))
     if b.format.bits == 32:
-        tail = exp_normal(b, b.polynomial(ERF_TAIL, b.at_most(a, 4.0)))
+        result = b.at_most(result, 1.0)
     else:
-        tail = _erfc_positive(b, a)
-    result = b.select(b.less(b.number(1.0), a), b.sub(b.number(1.0), tail), small)
+        one = b.number(1.0)
+        result = b.select(b.less(one, magnitude), b.sub(one, _erfc_positive(b, magnitude)), result)
     return b.copysign(result, x)
 
 
