@@ -65,7 +65,7 @@ STEPS: tuple[Step, ...] = (
                     FormKernels, measured,          # groups of them, each with a schedule for the target
     enter(TILE),    BufferizeHost(),                # memory first: it reads kernels as values
                     LowerKernels, AttachScratch,    # loops and vectors; scratch is known only now
-    enter(LOOPS),   ExpandMath(), Distribute(),     # what LLVM has no good code for; who does which iteration
+    enter(LOOPS),   ExpandMath, Distribute(),       # what LLVM has no good code for; who does which iteration
                     LoopsToLlvm,
     enter(LLVM),
 )  # fmt: skip

@@ -170,7 +170,7 @@ TILE = Level(
 
 LOOPS = Level(
     "loops",
-    allows=names("builtin.module func arith math scf memref vector host"),
+    allows=names("builtin.module func arith math scf memref vector host x86vector.avx512.mask.scalef"),
     denies=HOST_VALUES - names("host.raise host.undefined") | names("memref.alloc memref.dealloc"),
     types=NUMBERS | names("memref vector"),
     type_rules=(signless,),

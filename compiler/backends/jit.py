@@ -90,7 +90,7 @@ def lower_module(module: ModuleOp, target: Target, *, entry: str = "forward", pr
     from stepwell.lowering.cpu.distribute import distribute
     from stepwell.lowering.cpu.expand_math import expand_math
 
-    expand_math(module)
+    expand_math(module, target)
     distribute(module)
     return loops_to_llvm.lower(module, target, entry=entry, profile=profile)
 

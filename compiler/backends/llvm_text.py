@@ -39,6 +39,7 @@ RMW_OPERATIONS = {number: keyword for keyword, number in upstream.RMW_OPERATIONS
 
 CALLABLE_INTRINSICS = frozenset((
     "llvm.x86.sse2.pause", "llvm.aarch64.hint", "llvm.readcyclecounter", "llvm.readsteadycounter", "llvm.prefetch",
+    "llvm.x86.avx512.mask.scalef.ps.512", "llvm.x86.avx512.mask.scalef.pd.512",
     "llvm.nvvm.read.ptx.sreg.tid.x", "llvm.nvvm.read.ptx.sreg.ctaid.x",
     "llvm.nvvm.barrier.cta.sync.aligned.all", "llvm.nvvm.shfl.sync.bfly.i32",
 ))  # fmt: skip

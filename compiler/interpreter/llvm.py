@@ -201,6 +201,10 @@ def fmuladd(op: Operation) -> Evaluate:
     return fused_multiply_add
 
 
+for _kind in ("ps", "pd"):
+    rule(f"llvm.intr.x86.avx512.mask.scalef.{_kind}")(RULES["x86vector.avx512.mask.scalef"])
+
+
 @rule("llvm.icmp")
 def icmp(op: llvm.ICmpOp) -> Evaluate:
     predicate = op.predicate.value.data

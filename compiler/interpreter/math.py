@@ -151,6 +151,18 @@ def fma(op: Operation) -> Evaluate:
     return fused_multiply_add
 
 
+@rule("x86vector.avx512.mask.scalef")
+def scalef(op: Operation) -> Evaluate:
+    dtype = dtype_of(result_element(op))
+
+    def evaluate(value: Any, power: Any, other: Any, mask: Any, rounding: Any) -> Any:
+        chosen = (int(mask) >> np.arange(len(value))) & 1 != 0
+        exponent = np.nan_to_num(np.clip(np.floor(power.astype(WIDE)), -4200, 4200)).astype(np.int32)
+        return np.where(chosen, converted(np.ldexp(value.astype(WIDE), exponent), dtype), other)
+
+    return evaluate
+
+
 # Integers.
 
 

@@ -2,7 +2,7 @@
 
 Names, operands, properties and syntax are MLIR's: mlir-opt reads what is printed here. Two kinds:
 
-- *missing*: llvm casts, intrinsics and atomics, vector.gather and vector.step, arith.remf, math.erfc ...
+- *missing*: llvm casts, intrinsics and atomics, vector.gather and vector.step, arith.remf, math.erfc, x86vector's scalef ...
 - *widened*: arith.cmpi, arith.select, the int/float casts, llvm.fcmp, ... which xDSL allows on scalars only.
 
 Whoever creates such an op takes the class from `core` or `llvm` here. `load(context)` brings the arith,
@@ -29,7 +29,7 @@ WIDENED: tuple[type[Operation], ...] = (
 MISSING: tuple[type[Operation], ...] = (
     core.IndexCastUIOp, core.RemFOp, core.ErfcOp,
     core.IsNaNOp, core.IsInfOp, core.IsFiniteOp, core.StepOp, core.FromElementsOp, core.GatherOp, core.ScatterOp,
-    core.PrefetchOp,
+    core.PrefetchOp, core.ScaleFOp,
     llvm.FPToSIOp, llvm.FPToUIOp, llvm.UIToFPOp, llvm.FreezeOp, llvm.AddrSpaceCastOp, llvm.PoisonOp, llvm.ExtractElementOp,
     llvm.SwitchOp, llvm.FenceOp, llvm.AtomicRMWOp, llvm.CmpXchgOp, *llvm.INTRINSICS.values(),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""arith, math, memref and vector: ops that xDSL lacks or defines on scalars only."""
+"""arith, math, memref, vector and x86vector: ops that xDSL lacks or defines on scalars only."""
 
 from __future__ import annotations
 
@@ -331,6 +331,41 @@ class StepOp(IRDLOperation):
 
     def __init__(self, result_type: VectorType[Attribute]):
         super().__init__(result_types=[result_type])
+
+
+@irdl_op_definition
+class ScaleFOp(IRDLOperation):
+    """`src * 2^floor(a)` in the lanes of the mask `k`, `b` in the others: AVX-512's vscalefps and vscalefpd, with the
+    operands in the order of LLVM's intrinsic."""
+
+    name = "x86vector.avx512.mask.scalef"
+    T: ClassVar = VarConstraint("T", VectorType.constr(AnyFloatConstr))
+    src = operand_def(T)
+    a = operand_def(T)
+    b = operand_def(T)
+    k = operand_def(IntegerType)
+    rounding = operand_def(i32)
+    dst = result_def(T)
+    traits = traits_def(Pure())
+
+    @classmethod
+    def parse(cls, parser: Parser) -> ScaleFOp:
+        given = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_unresolved_operand)
+        attributes = parser.parse_optional_attr_dict()
+        parser.parse_punctuation(":")
+        kind = parser.parse_type()
+        if not isinstance(kind, VectorType):
+            parser.raise_error("x86vector.avx512.mask.scalef is on vectors")
+        mask = IntegerType(kind.get_shape()[0])
+        operands = parser.resolve_operands(given, [kind, kind, kind, mask, i32], parser.pos)
+        return cls.create(operands=operands, result_types=[kind], attributes=attributes)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_list(self.operands, printer.print_operand)
+        printer.print_op_attributes(self.attributes)
+        printer.print_string(" : ")
+        printer.print_attribute(self.dst.type)
 
 
 @irdl_op_definition

@@ -25,8 +25,8 @@ LN2 = 0.6931471805599453
 def exp_scaled(b: Lanes, x: SSAValue, shift: int = 0, low: SSAValue | None = None) -> SSAValue:
     """2^shift * exp(x + low), over the full range.
 
-    n = round(x / ln2); r = x - n ln2; exp(r) = 1 + r + r^2 P(r); the factor 2^n is applied in two halves, so
-    that results below the normal numbers come out gradually.
+    n = round(x / ln2); r = x - n ln2; exp(r) = 1 + r + r^2 P(r). The factor 2^n is applied in two halves where no
+    instruction does it, so that results below the normal numbers come out gradually.
     """
     lowest, highest = b.format.exp_range
     x = b.at_least(b.at_most(x, highest - shift), lowest)
@@ -35,7 +35,10 @@ def exp_scaled(b: Lanes, x: SSAValue, shift: int = 0, low: SSAValue | None = Non
     r = b.fma(n, b.number(-b.format.ln2[1]), r)
     if low is not None:
         r = b.add(r, low)
-    return scale(b, _exp_reduced(b, r), b.plus(integer, b.whole(shift)) if shift else integer)
+    value = _exp_reduced(b, r)
+    if b.can_scale:
+        return b.scaled(value, b.add(n, b.number(float(shift))) if shift else n)
+    return scale(b, value, b.plus(integer, b.whole(shift)) if shift else integer)
 
 
 def _exp_reduced(b: Lanes, r: SSAValue) -> SSAValue:
@@ -55,7 +58,8 @@ def exp2(b: Lanes, x: SSAValue) -> SSAValue:
     low, high = (-(b.format.bias + b.format.mantissa + 2.0), b.format.bias + 2.0)
     x = b.at_least(b.at_most(x, high), low)
     n, integer = b.nearest(x, 1.0)
-    return scale(b, _exp_reduced(b, b.mul(b.sub(x, n), b.number(LN2))), integer)
+    value = _exp_reduced(b, b.mul(b.sub(x, n), b.number(LN2)))
+    return b.scaled(value, n) if b.can_scale else scale(b, value, integer)
 
 
 def expm1(b: Lanes, x: SSAValue) -> SSAValue:

@@ -25,6 +25,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
+from stepwell.dialects.target import Target
 from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
 from stepwell.dialects.walk import every_op
@@ -246,22 +247,22 @@ EXPANSIONS: dict[type[Operation], Expansion] = {
 # ------ the pass
 
 
-def expand_math(module: ModuleOp) -> None:
-    """Replace every op of EXPANSIONS, math.fpowi and math.ipowi, in place."""
+def expand_math(module: ModuleOp, target: Target | None = None) -> None:
+    """Replace every op of EXPANSIONS, math.fpowi and math.ipowi, in place; for a CPU with instructions of its own."""
     for op in list(every_op(module)):
         if isinstance(op, (func.FuncOp, gpu.FuncOp)) and op.body.blocks:
-            _expand_function(op)
+            _expand_function(op, target)
 
 
-def _expand_function(function: func.FuncOp | gpu.FuncOp) -> None:
+def _expand_function(function: func.FuncOp | gpu.FuncOp, target: Target | None) -> None:
     constants: Constants = {}
     head: list[Operation] = []
     for op in list(every_op(function)):
         kind = type(op)
         if kind in EXPANSIONS:
-            _replace(op, EXPANSIONS[kind], head, constants)
+            _replace(op, EXPANSIONS[kind], head, constants, target)
         elif kind is math.FPowIOp:
-            _replace(op, _fpowi, head, constants)
+            _replace(op, _fpowi, head, constants, target)
         elif kind is math.IPowIOp:
             _integer_power(op)
     entry = function.body.blocks[0]
@@ -274,12 +275,14 @@ def _fpowi(b: Lanes, x: SSAValue, n: SSAValue) -> SSAValue:
     return powf(b, x, b.from_whole(n) if n.type != b.kind else n)
 
 
-def _replace(op: Operation, expansion: Expansion, head: list[Operation], constants: Constants) -> None:
+def _replace(
+    op: Operation, expansion: Expansion, head: list[Operation], constants: Constants, target: Target | None
+) -> None:
     """Write an expansion in front of an op and let its result take the op's place."""
     result = op.results[0]
     element = result.type.element_type if isinstance(result.type, VectorType) else result.type
     half = isinstance(element, (Float16Type, BFloat16Type))
-    lanes = Lanes(like(result.type, f32) if half else result.type, head, constants, op.location)
+    lanes = Lanes(like(result.type, f32) if half else result.type, head, constants, op.location, target)
     operands = [
         lanes.emit(arith.ExtFOp, (value,), lanes.kind) if half and not _is_integer(value.type) else value
         for value in op.operands
@@ -387,6 +390,7 @@ class ExpandMath(Pass):
     """Write math functions as polynomials over arith. After: no math op is left that would call libm."""
 
     name = "expand-math"
+    target: Target | None = None
 
     def apply(self, module: ModuleOp, context: Context) -> None:
-        expand_math(module)
+        expand_math(module, self.target)

@@ -14,11 +14,13 @@ from xdsl.dialects.builtin import (
     LocationAttr,
     VectorType,
     i1,
+    i32,
     i64,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.quick_ir import make
+from stepwell.dialects.target import Target
 from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
 from stepwell.lowering.cpu.math_table import FORMATS, Coefficients, Format
@@ -29,6 +31,9 @@ INTEGER_FLAGS = {"overflowFlags": arith.IntegerOverflowAttr("none")}
 INT = {name: IntegerAttr(i, i64) for i, name in enumerate(arith.CMPI_COMPARISON_OPERATIONS)}
 FLOAT = {name: IntegerAttr(i, i64) for i, name in enumerate(arith.CMPF_COMPARISON_OPERATIONS)}
 
+CURRENT_ROUNDING = 4
+"""AVX-512's word for rounding as everywhere."""
+
 Constants = dict[tuple[Attribute, str], SSAValue]
 
 
@@ -36,22 +41,28 @@ class Lanes:
     """One format (f32, f64) in one shape. `ops` collects what was written; constants go to `head`.
 
     `constants` is shared by all expansions in a function, so that each constant exists once, in its entry.
+    `target`: the CPU, where its own instructions may be used.
     """
 
     def __init__(
-        self, kind: Attribute, head: list[Operation], constants: Constants, location: LocationAttr | None
+        self,
+        kind: Attribute,
+        head: list[Operation],
+        constants: Constants,
+        location: LocationAttr | None,
+        target: Target | None = None,
     ) -> None:
         element = kind.element_type if isinstance(kind, VectorType) else kind
         self.format: Format = FORMATS[element]  # type: ignore[index]
         self.kind = kind
         self.integer = like(kind, self.format.integer)
         self.boolean = like(kind, i1)
-        self.head, self.constants, self.location = head, constants, location
+        self.head, self.constants, self.location, self.target = head, constants, location, target
         self.ops: list[Operation] = []
 
     def other(self, element: Attribute) -> Lanes:
         """The same shape in another format, writing to the same place."""
-        lanes = Lanes(like(self.kind, element), self.head, self.constants, self.location)
+        lanes = Lanes(like(self.kind, element), self.head, self.constants, self.location, self.target)
         lanes.ops = self.ops
         return lanes
 
@@ -207,6 +218,19 @@ class Lanes:
         """2^exponent, where that is a normal number."""
         shifted = self.plus(exponent, self.whole(self.format.bias))
         return self.floats(self.left(shifted, self.format.mantissa))
+
+    @property
+    def can_scale(self) -> bool:
+        """Whether one instruction multiplies by a power of two, at any exponent."""
+        lanes = self.kind.get_shape()[0] if isinstance(self.kind, VectorType) else 1
+        return self.target is not None and self.target.has("avx512f") and lanes * self.format.bits == 512
+
+    def scaled(self, a: SSAValue, exponent: SSAValue) -> SSAValue:
+        """a * 2^exponent, of a whole number as a float, where `can_scale`."""
+        assert isinstance(self.kind, VectorType)
+        lanes = self.kind.get_shape()[0]
+        every, current = self._constant(IntegerType(lanes), -1), self._constant(i32, CURRENT_ROUNDING)
+        return self.emit(core.ScaleFOp, (a, exponent, a, every, current), self.kind)
 
     def nearest(self, x: SSAValue, factor: float) -> tuple[SSAValue, SSAValue]:
         """x * factor rounded to a whole number: (as a float, as an integer).

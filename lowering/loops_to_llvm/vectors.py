@@ -13,6 +13,8 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     VectorType,
+    f32,
+    f64,
     i1,
     i32,
     i64,
@@ -35,6 +37,7 @@ from stepwell.lowering.loops_to_llvm.arithmetic import (
 )
 from stepwell.lowering.loops_to_llvm.builder import DYNAMIC_GEP, GEP_FLAGS, WRAPS, FunctionLowering
 from stepwell.lowering.loops_to_llvm.memory import from_memory, load, store, to_memory
+from stepwell.lowering.loops_to_llvm.support import call_intrinsic
 from stepwell.lowering.loops_to_llvm.types import POINTER, byte_size
 
 TREE = llvm.FastMathAttr([FastMathFlag.REASSOC])
@@ -274,6 +277,17 @@ def scatter(lower: FunctionLowering, op: Operation) -> None:
     lower.build(upstream.MaskedScatterOp, operands, (), {"alignment": alignment})
 
 
+def scale(lower: FunctionLowering, op: Operation) -> None:
+    """AVX-512's own instruction."""
+    kind = op.results[0].type
+    assert isinstance(kind, VectorType)
+    name = {f32: "ps", f64: "pd"}[kind.element_type]
+    operands = tuple(lower.value(operand) for operand in op.operands)
+    value = call_intrinsic(lower, f"llvm.x86.avx512.mask.scalef.{name}.512", operands, kind)
+    assert value is not None
+    lower.values[op.results[0]] = value
+
+
 HANDLERS: dict[type[Operation], Handler] = {
     vector.LoadOp: load,
     vector.StoreOp: store,
@@ -290,4 +304,5 @@ HANDLERS: dict[type[Operation], Handler] = {
     core.StepOp: step,
     core.GatherOp: gather,
     core.ScatterOp: scatter,
+    core.ScaleFOp: scale,
 }

@@ -18,7 +18,8 @@ from xdsl.utils.exceptions import AlreadyRegisteredConstructException
 from stepwell.dialects import upstream
 
 CORE = """
-func.func @core(%a: vector<4xi32>, %x: vector<4xf32>, %s: i1, %i: index, %m: memref<?xf32>) {
+func.func @core(%a: vector<4xi32>, %x: vector<4xf32>, %s: i1, %i: index, %m: memref<?xf32>,
+    %w: vector<16xf32>, %mask: i16, %rounding: i32) {
   %c = arith.cmpi slt, %a, %a : vector<4xi32>
   %d = arith.cmpf olt, %x, %x fastmath<contract> : vector<4xf32>
   %e = arith.select %d, %x, %x : vector<4xi1>, vector<4xf32>
@@ -38,6 +39,7 @@ func.func @core(%a: vector<4xi32>, %x: vector<4xf32>, %s: i1, %i: index, %m: mem
   %r = math.isinf %x : vector<4xf32>
   %t = math.isfinite %x : vector<4xf32>
   %u = vector.step : vector<4xindex>
+  %z = x86vector.avx512.mask.scalef %w, %w, %w, %mask, %rounding : vector<16xf32>
   %v = vector.gather %m[%i] [%u], %d, %x
     : memref<?xf32>, vector<4xindex>, vector<4xi1>, vector<4xf32> into vector<4xf32>
   vector.scatter %m[%i] [%u], %d, %x : memref<?xf32>, vector<4xindex>, vector<4xi1>, vector<4xf32>

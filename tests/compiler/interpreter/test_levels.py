@@ -419,3 +419,28 @@ def test_constant_tables(parse, type):
     (native,) = jit.build(module.clone(), targets.host())()
     assert expected.tobytes() == native.tobytes()
     assert expected.astype(float).tolist() in ([1, 0, 1], [0.5, -2, 1], [1, -2, 3])
+
+
+@pytest.mark.skipif(not targets.host().has("avx512f"), reason="an instruction of AVX-512")
+@pytest.mark.parametrize(("type", "lanes"), [("f32", 16), ("f64", 8)])
+def test_scaling_by_powers_of_two_under_a_mask(agree, type, lanes):
+    kind, chosen = f"vector<{lanes}x{type}>", 0x5A if lanes == 8 else 0x3C5A
+    text = f"""
+    func.func @forward(%a: memref<{lanes}x{type}>, %n: memref<{lanes}x{type}>,
+        %o: memref<{lanes}x{type}> {{host.kind = "output"}}) attributes {{host.entry}} {{
+      %c0 = arith.constant 0 : index
+      %x = vector.load %a[%c0] : memref<{lanes}x{type}>, {kind}
+      %y = vector.load %n[%c0] : memref<{lanes}x{type}>, {kind}
+      %other = arith.constant dense<-3.0> : {kind}
+      %mask = arith.constant {chosen} : i{lanes}
+      %rounding = arith.constant 4 : i32
+      %r = x86vector.avx512.mask.scalef %x, %y, %other, %mask, %rounding : {kind}
+      vector.store %r, %o[%c0] : memref<{lanes}x{type}>, {kind}
+      func.return
+    }}"""
+    a = np.linspace(-2, 3, lanes).astype(TYPES[type])
+    n = np.resize([3, -2.5, 1100, -1074, 0, 0.75, 128, -149], lanes).astype(TYPES[type])
+    (got,) = agree(text, [a, n], [(lanes, TYPES[type])], threads=(1,))
+    with np.errstate(over="ignore"):
+        scaled = np.ldexp(a, np.floor(n).astype(np.int32))
+    np.testing.assert_array_equal(got, np.where(chosen >> np.arange(lanes) & 1, scaled, -3).astype(TYPES[type]))
