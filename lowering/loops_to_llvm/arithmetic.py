@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from math import isnan
 from typing import Any
 
-from xdsl.dialects import arith, llvm, math
+from xdsl.dialects import arith, llvm, math, vector
 from xdsl.dialects.builtin import (
     BoolAttr,
     DenseIntOrFPElementsAttr,
     Float16Type,
+    Float32Type,
     Float64Type,
     FloatAttr,
     IndexType,
@@ -255,6 +257,49 @@ def float_op(kind: type[Operation]) -> Handler:
     return handle
 
 
+def extremum(kind: type[Operation], keyword: str) -> Handler:
+    """arith.maximumf and minimumf: NaN where either operand is one.
+
+    x86's own instructions give their second operand where one of both is NaN: with a number as the first one, that is
+    what is wanted, in one instruction. Of two zeros they give the second too, as torch's vectors do.
+    """
+    plain = float_op(kind)
+
+    def handle(lower: FunctionLowering, op: Operation) -> None:
+        numbers = [value for value in op.operands if _is_number(value)]
+        if lower.module.target.architecture != "x86_64" or not numbers or not _is_wide(op.results[0].type):
+            plain(lower, op)
+            return
+        number = lower.value(numbers[0])
+        other = lower.value(op.operands[1] if op.operands[0] is numbers[0] else op.operands[0])
+        properties = {
+            "predicate": IntegerAttr(llvm.FCmpPredicateFlag(keyword).to_int(), i64), "fastmathFlags": STRICT,
+        }  # fmt: skip
+        test = lower.emit(upstream.FCmpOp, (number, other), like(number.type, i1), properties)
+        lower.values[op.results[0]] = lower.emit(
+            upstream.SelectOp, (test, number, other), number.type, STRICT_PROPERTIES
+        )
+
+    return handle
+
+
+def _is_wide(kind: Attribute) -> bool:
+    """Whether x86 compares floats of a type itself."""
+    return isinstance(element_of(kind), (Float32Type, Float64Type))
+
+
+def _is_number(value: SSAValue) -> bool:
+    """Whether a float, or every lane of a vector, is a constant that is no NaN."""
+    op = value.owner
+    if isinstance(op, vector.BroadcastOp):
+        op = op.operands[0].owner
+    if not isinstance(op, arith.ConstantOp):
+        return False
+    if isinstance(op.value, DenseIntOrFPElementsAttr):
+        return not any(isnan(number) for number in op.value.get_values())
+    return isinstance(op.value, FloatAttr) and not isnan(op.value.value.data)
+
+
 def refuse_bfloat16(op: Operation) -> None:
     """bf16 is only stored and converted; arithmetic on it is written in f32."""
     if any(is_bfloat16(value.type) for value in (*op.operands, *op.results)):
@@ -455,8 +500,6 @@ _FLOAT: dict[type[Operation], type[Operation]] = {
     arith.MulfOp: llvm.FMulOp,
     arith.DivfOp: llvm.FDivOp,
     arith.NegfOp: llvm.FNegOp,
-    arith.MaximumfOp: upstream.INTRINSICS["llvm.intr.maximum"],
-    arith.MinimumfOp: upstream.INTRINSICS["llvm.intr.minimum"],
     arith.MaxnumfOp: llvm.VectorFMaxOp,
     arith.MinnumfOp: llvm.VectorFMinOp,
     core.RemFOp: llvm.FRemOp,
@@ -514,6 +557,8 @@ HANDLERS: dict[type[Operation], Handler] = {
     arith.MulSIExtendedOp: extended_multiply(llvm.SExtOp),
     arith.MulUIExtendedOp: extended_multiply(llvm.ZExtOp),
     **{source: float_op(target) for source, target in _FLOAT.items()},
+    arith.MaximumfOp: extremum(upstream.INTRINSICS["llvm.intr.maximum"], "ogt"),
+    arith.MinimumfOp: extremum(upstream.INTRINSICS["llvm.intr.minimum"], "olt"),
     math.FmaOp: fused_multiply_add,
     math.AbsIOp: with_flag(upstream.AbsOp, "is_int_min_poison", False),
     math.CtPopOp: with_flag(upstream.INTRINSICS["llvm.intr.ctpop"], "", False),

@@ -7,6 +7,11 @@ their loads would be shared and fill the registers); the innermost loop over inp
 
 from __future__ import annotations
 
+from math import prod
+
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Attribute
+
 from stepwell.lowering.linalg.structure import Convolution, convolution, window
 from stepwell.lowering.tile_to_loops.choose import (
     accesses_of,
@@ -15,15 +20,20 @@ from stepwell.lowering.tile_to_loops.choose import (
     lane_axis,
     lanes_of,
     shared_axes,
+    width,
 )
 from stepwell.lowering.tile_to_loops.evaluate import Plan
 from stepwell.lowering.tile_to_loops.frame import Frame
 from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.nest import Nest, Space, Tiling, is_empty, spaces_of
+from stepwell.lowering.tile_to_loops.next_filters import next_filters
 from stepwell.lowering.tile_to_loops.polynomial import Poly
 
 MULTIPLY_ADDS = 96
 """How many an iteration of the innermost loop may have: enough to hide its end, few enough to compile fast."""
+
+CACHE_SHARE = 0.6
+"""The share of the second-level cache that the image, or the filters, and what streams by in the meantime may take."""
 
 WINDOW_STEPS = 16
 """Windows of at most so many elements are unrolled where each channel is by itself."""
@@ -58,12 +68,12 @@ def sliding_kernel(frame: Frame) -> bool:
     size = space.sizes[last].constant
     tiling.tile[last] = vectors = max(1, min(4, (size or 1) // evaluator.lanes))
     column = axis_of[image[-1]]
+    tiling.order = [a for a in range(space.rank) if a not in (column, last)] + [column, last]
     if found is not None and not found.is_depthwise:
         dense(frame, node, found, space, tiling, axis_of, vectors)
     else:
         tiling.tile[column] = frame.setting("ow", max(1, 6 // vectors))
         evaluator.plans[node.op] = by_channel(frame, node)
-    tiling.order = [a for a in range(space.rank) if a not in (column, last)] + [column, last]
     shared = shared_axes(space, [a for a in tiling.order if a not in (column, last)], frame.target, frame.shared)
     tiling.blocks = {axis: tiling.tile.get(axis, 1) for axis in shared}
     Nest(evaluator, space, tiling).write()
@@ -105,7 +115,44 @@ def dense(
     steps = frame.evaluator.size(node.op, inner).constant or 1
     unroll = max(u for u in (1, 2, 4, 8, 16) if u == 1 or (steps % u == 0 and u * accumulators <= MULTIPLY_ADDS))
     order = (*found.in_channels[:-1], *found.window, inner)
-    frame.evaluator.plans[node.op] = Plan(order, frame.setting("ci_unroll", unroll))
+    unroll, ahead = frame.setting("ci_unroll", unroll), None
+    row = axis_of[found.image[0]]
+    if rows_first(frame, node, found, tiling, axis_of):
+        tiling.order.remove(row)
+        tiling.order.insert(tiling.order.index(blocks), row)
+    else:
+        tile = (tiling.tile.get(row, 1), tiling.tile[column], count)
+        ahead = next_filters(frame.evaluator, node, found, tile, unroll)
+    frame.evaluator.plans[node.op] = Plan(order, unroll, ahead=ahead)
+
+
+def rows_first(frame: Frame, node: Node, found: Convolution, tiling: Tiling, axis_of: dict[int, int]) -> bool:
+    """Whether all output channels of a row come before the next row. Otherwise the image is gone through once for each
+    register tile's channels; this way the filters are, once for each register tile's rows. What does not stay in the
+    second-level cache until it is needed again comes from beyond: the order in which less does is taken."""
+    if len(found.out_channels) != 2 or len(found.image) != 2:
+        return False
+    sizes = [frame.evaluator.size(node.op, dim).constant for dim in range(node.rank)]
+    kinds = [*frame.kernel.function_type.inputs, *frame.kernel.function_type.outputs]
+    counts = [size_in_bytes(kind) for kind in kinds]
+    image, filters = (size_in_bytes(node.op._operands[n].type) for n in (found.input, found.filter))
+    if None in sizes or None in counts or not image or not filters:
+        return False
+    row, block = found.image[0], found.out_channels[0]
+    rows = -(-(sizes[row] or 1) // tiling.tile.get(axis_of[row], 1))
+    groups = -(-(sizes[block] or 1) // tiling.tile.get(axis_of[block], 1))
+    streams = sum(count or 0 for count in counts) - image - filters
+    room = CACHE_SHARE * frame.target.l2
+    channels_cost = filters + image * (groups if image + streams / groups > room else 1)
+    rows_cost = image + filters * (rows if filters + (image + streams) / rows > room else 1)
+    return rows_cost < channels_cost
+
+
+def size_in_bytes(kind: Attribute) -> int | None:
+    """The size of a tensor; None where that is only known at run time, 0 for what is none."""
+    if not isinstance(kind, TensorType):
+        return 0
+    return None if -1 in kind.get_shape() else prod(kind.get_shape()) * width(kind.element_type) // 8
 
 
 def even_tile(size: int | None, fitting: int) -> int:

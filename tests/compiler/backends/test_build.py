@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from xdsl.parser import Parser
 
-from stepwell.compiler.backends.jit import lower_module
+from stepwell.compiler.backends.jit import compile_assembly, lower_module
+from stepwell.compiler.backends.llvm_text import print_module
 from stepwell.compiler.backends.target import host
 from stepwell.dialects import context
 from stepwell.dialects.diagnostics import UnsupportedError
@@ -92,6 +93,46 @@ def test_vector_reduction(build: Build, kind: str, element: str, expected: Calla
     x = (RNG.standard_normal(8) * 3).astype(NUMPY[element])
     with np.errstate(over="ignore"):
         np.testing.assert_allclose(function(x)[0][0], expected(x).astype(NUMPY[element]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("element", ["f32", "f64"])
+@pytest.mark.parametrize(("name", "expected"), [("maximumf", np.maximum), ("minimumf", np.minimum)])
+def test_limits_let_nan_pass(build: Build, element: str, name: str, expected: Callable[..., Any]) -> None:
+    """relu and clamp: of a vector and a number, on either side."""
+    function = build(f"""
+    func.func @forward(%x: memref<16x{element}>, %y: memref<32x{element}> {{host.kind = "output"}}) {{
+      %c0 = arith.constant 0 : index
+      %c16 = arith.constant 16 : index
+      %zero = arith.constant dense<0.0> : vector<16x{element}>
+      %six = arith.constant 6.0 : {element}
+      %sixes = vector.broadcast %six : {element} to vector<16x{element}>
+      %v = vector.load %x[%c0] : memref<16x{element}>, vector<16x{element}>
+      %a = arith.{name} %v, %zero : vector<16x{element}>
+      %b = arith.{name} %sixes, %v : vector<16x{element}>
+      vector.store %a, %y[%c0] : memref<32x{element}>, vector<16x{element}>
+      vector.store %b, %y[%c16] : memref<32x{element}>, vector<16x{element}>
+      func.return
+    }}""")
+    inf, nan = float("inf"), float("nan")
+    x = np.array([nan, inf, -inf, 0.0, -0.0, 6, 7, -7, -nan, 1e-40, -1e-40, 3, 6.5, 5.5, nan, 1], NUMPY[element])
+    np.testing.assert_array_equal(function(x)[0], np.concatenate([expected(x, 0), expected(x, 6)]))
+
+
+def test_a_limit_is_one_instruction_on_x86() -> None:
+    """x86's maximum gives its second operand where one is NaN, which is what is wanted of a number and a vector."""
+    if host().architecture != "x86_64":
+        pytest.skip("not this machine")
+    module = Parser(context(), """
+    func.func @forward(%x: memref<4xf32>, %y: memref<4xf32> {host.kind = "output"}) {
+      %c0 = arith.constant 0 : index
+      %zero = arith.constant dense<0.0> : vector<4xf32>
+      %v = vector.load %x[%c0] : memref<4xf32>, vector<4xf32>
+      %a = arith.maximumf %v, %zero : vector<4xf32>
+      vector.store %a, %y[%c0] : memref<4xf32>, vector<4xf32>
+      func.return
+    }""").parse_module()
+    text = compile_assembly(print_module(lower_module(module, host())), host())
+    assert "maxps" in text and "cmpunord" not in text and "blend" not in text
 
 
 def test_while_loop_over_scalars(build: Build) -> None:

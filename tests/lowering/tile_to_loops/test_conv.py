@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from xdsl.dialects import scf
+
+from stepwell.compiler.backends.target import host, named
 
 RNG = np.random.default_rng(3)
 ALL = pytest.mark.parametrize("target", ["host", "x86-64-v3", "x86-64"], indirect=True)
@@ -131,3 +135,55 @@ def pool(channels: int, h: int, w: int, kernel: int, stride: int) -> str:
 def test_pool(check: Any, case: tuple[int, ...]) -> None:
     channels, h, w, kernel, stride = case
     check(pool(*case), [floats(channels, (h - 1) * stride + kernel, (w - 1) * stride + kernel)])
+
+
+def prefetches(module: Any) -> int:
+    return sum(op.name == "memref.prefetch" for op in module.walk())
+
+
+@pytest.mark.parametrize(
+    ("case", "keys", "asks"),
+    [
+        ((64, 96, 7, 7, 1, 1, 16), "", True),
+        ((32, 96, 5, 7, 3, 2, 16), ", parallel = 1 : i64, ow = 3 : i64, cob = 3 : i64, ci_unroll = 4 : i64", True),
+        ((64, 16, 7, 7, 1, 1, 16), "", False),
+        ((64, 96, 1, 7, 1, 1, 16), "", False),
+        ((64, 96, 56, 56, 1, 1, 16), "", False),
+    ],
+    ids=["1x1", "3x3 stride 2", "no next channels", "one tile", "large image"],
+)
+def test_filters_of_a_small_image_are_asked_for(
+    check: Any, lowered: Any, case: tuple[int, ...], keys: str, asks: bool
+) -> None:
+    text = conv(*case, keys=keys)
+    assert (prefetches(lowered(text, named("x86-64-v4"))) > 0) == asks
+    check(text, arrays(*case), 1e-3)
+
+
+@pytest.mark.parametrize("l2", [16 << 10, 64 << 10, 2 << 20])
+@pytest.mark.parametrize("case", [(64, 64, 20, 20, 1, 1, 16), (32, 64, 9, 15, 3, 1, 16), (16, 96, 12, 12, 3, 2, 16)])
+def test_order_of_rows_and_channels_follows_the_cache(
+    check: Any, lowered: Any, case: tuple[int, ...], l2: int
+) -> None:
+    for cores in (1, 2):
+        target = replace(host(), l2=l2, cores=cores)
+        check(conv(*case, keys=", parallel = 1 : i64"), arrays(*case), 1e-3, other=target)
+
+
+def test_rows_come_first_where_the_image_does_not_stay(lowered: Any) -> None:
+    """An image of 100 KiB, filters of 16 KiB: gone through once for all channels where the cache is small."""
+    text = conv(64, 64, 20, 20, 1, 1, 16, keys=", ow = 10 : i64, cob = 1 : i64")
+
+    def trips(l2: int) -> list[int]:
+        """The loops around the first convolution, outermost first."""
+        module = lowered(text, replace(named("x86-64-v4"), l2=l2))
+        innermost = next(op for op in module.walk() if isinstance(op, scf.ForOp) and op.iter_args)
+        found, op = [], innermost.parent_op()
+        while op is not None:
+            if isinstance(op, scf.ForOp):
+                found.insert(0, op.ub.owner.value.value.data)
+            op = op.parent_op()
+        return found
+
+    assert trips(1 << 20) == [4, 20, 2], "channels, rows, columns"
+    assert trips(64 << 10) == [20, 4, 2], "rows, channels, columns"
