@@ -98,6 +98,7 @@ SCHEDULES: dict[str, dict[str, Key]] = {
         "pack_a": Key("1: blocks of A are copied to scratch; 0: A is read in place", AUTO, AUTO),
         "pack_b": Key("1: blocks of B are copied to scratch, nr columns together; 0: B is read in place", AUTO, AUTO),
         "k_unroll": Key("steps of the contraction in one iteration of its loop", AUTO, AUTO),
+        "k_parts": Key("parts of the contraction of which an iteration takes one step each: as many streams of B", 1, 1),
     },
     # Direct convolution on blocked channels, out[n, c/b, y.., x, b], and what is elementwise after it.
     "conv": {

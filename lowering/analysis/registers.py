@@ -10,6 +10,8 @@ of k: a tile must not have more of them than a set has ways, or each row's line 
 are used.
 """
 
+from math import gcd
+
 MOST_VECTORS = 6
 """The widest tile: it is for single rows, where only loads of B count."""
 
@@ -20,10 +22,32 @@ SET_BYTES = 4096
 MOST_ALIASED = 8
 """So many rows on the same sets leave ways for B and the result."""
 
+LINE = 64
+"""Bytes that come into a cache together."""
+
+MOST_STREAMS = 8
+
+FEW_ROWS = 8
+"""With so few rows a product waits for B: it is read once, and not copied."""
+
 
 def most_rows(row_bytes: int) -> int | None:
     """The tallest tile for rows of A that lie so far apart; None where any height will do."""
     return MOST_ALIASED if row_bytes and row_bytes % SET_BYTES == 0 else None
+
+
+def streams(rows: int, depth: int, element_bytes: int) -> int:
+    """Into how many parts the steps of a contraction of few rows are cut, one step of each being taken at a time.
+
+    B then comes in as many streams, and a core has more of memory's lines under way than it asks for along one. Each
+    part reads lines of A of its own, which must not share sets of the first-level cache.
+    """
+    for count in (MOST_STREAMS, MOST_STREAMS // 2) if rows <= FEW_ROWS else ():
+        apart = depth // count * element_bytes
+        places = min(SET_BYTES // gcd(apart, SET_BYTES), SET_BYTES // LINE)
+        if depth >= count and rows * count <= MOST_ALIASED * places:
+            return count
+    return 1
 
 
 def register_tile(

@@ -6,6 +6,7 @@ in scalars.py, shapes.py and control.py; each pass has a file of its name.
 
 from stepwell.dialects.target import Target
 from stepwell.lowering.linalg.absorb_transposes import AbsorbTransposes
+from stepwell.lowering.linalg.batch_steps import BatchSteps
 from stepwell.lowering.linalg.canonicalize import Canonicalize
 from stepwell.lowering.linalg.choose_layout import ChooseLayout
 from stepwell.lowering.linalg.cse import Cse
@@ -25,6 +26,8 @@ SIMPLIFY: tuple[Pass, ...] = (
     HoistInvariants(),
     # Sizes that CSE made one value cancel reshapes that were opaque before.
     Canonicalize(),
+    # Weights stand before their loops now, and products are still alone.
+    BatchSteps(),
     # Fewer, larger ops. Reshapes between elementwise ops are in the way only once their neighbours have come
     # together, so they sink after a first round.
     FuseElementwise(), Dce(), SinkReshapes(), Canonicalize(), Dce(), AbsorbTransposes(), FuseElementwise(),
@@ -53,6 +56,7 @@ def passes(target: Target) -> tuple[Pass, ...]:
 __all__ = [
     "SIMPLIFY",
     "AbsorbTransposes",
+    "BatchSteps",
     "Canonicalize",
     "ChooseLayout",
     "Cse",

@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from xdsl.dialects import arith, math
+from xdsl.dialects import arith, math, scf
 from xdsl.dialects.builtin import (
     BFloat16Type,
     Float16Type,
@@ -21,7 +21,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
 )
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from stepwell.lowering.linalg.edit import I1, Editor, Fold, Replacement, constant_integer, constant_number
 
@@ -244,7 +244,25 @@ def compare_integers(op: Operation, edit: Editor) -> Replacement | None:
         return left
     if b is not None and (predicate, b) in ((SLT, 0), (SGE, 0)) and at_least_zero(left):
         return edit.number(predicate == SGE, I1)
+    if predicate in (SLT, SGE) and (counted := counter_range(left)) is not None and b is not None:
+        below = counted[1] < b
+        if below or counted[0] >= b:
+            return edit.number(below == (predicate == SLT), I1)
     return None
+
+
+def counter_range(value: SSAValue) -> tuple[int, int] | None:
+    """The least and the largest value of the counter of an scf.for with constant bounds; None for all else."""
+    if isinstance(value.owner, Operation) and value.owner.name == "arith.index_cast":
+        value = value.owner._operands[0]
+    block = value.owner
+    loop = block.parent_op() if isinstance(block, Block) else None
+    if not isinstance(loop, scf.ForOp) or value is not loop.body.block.args[0]:
+        return None
+    first, limit, step = (constant_integer(bound) for bound in loop._operands[:3])
+    if first is None or limit is None or step is None or step <= 0 or limit <= first:
+        return None
+    return first, first + (limit - 1 - first) // step * step
 
 
 def compare_floats(op: Operation, edit: Editor) -> Replacement | None:

@@ -51,8 +51,7 @@ def _matmul(kernel: KernelOp, target: Target) -> list[Group]:
         {"mr": rows, "nr": vectors * lanes} for vectors in widths if vectors for rows in _heights(vectors, registers)
     ]
     groups = [tiles, _alternatives("k_unroll", (1, 2, 4, 8)), _alternatives("pack_a", (0, 1))]
-    if not panels:
-        groups.append(_alternatives("pack_b", (0, 1)))
+    groups.append(_alternatives("k_parts", (1, 4, 8)) if panels else _alternatives("pack_b", (0, 1)))
     return groups
 
 

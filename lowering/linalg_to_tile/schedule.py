@@ -26,7 +26,7 @@ from stepwell.dialects.target import Target
 from stepwell.dialects.tile import schedule_of
 from stepwell.lowering.analysis.affine import linear, positions
 from stepwell.lowering.analysis.cost import element_cost
-from stepwell.lowering.analysis.registers import convolution_tile, most_rows, register_tile
+from stepwell.lowering.analysis.registers import convolution_tile, most_rows, register_tile, streams
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.structure import DYNAMIC, Contraction, Convolution
 from stepwell.lowering.linalg_to_tile.groups import Group, Kind
@@ -143,8 +143,18 @@ def matmul_tile(op: GenericOp, dims: Contraction, target: Target) -> tuple[tuple
     panel = structure.panel_of(op, dims)
     vectors = None if panel is None else -(-known((panel,))[0] // lanes)
     height, vectors = register_tile(rows, columns, lanes, target.registers, vectors, tallest)
-    packed = () if panel is None else (("pack_b", 0),)
+    packed = () if panel is None else (("pack_b", 0), *_streams(op, dims, rows, target))
     return (("mr", height), ("nr", vectors * lanes), *packed)
+
+
+def _streams(op: GenericOp, dims: Contraction, rows: int, target: Target) -> tuple[tuple[str, int], ...]:
+    """How many parts of B are read side by side, where it comes from beyond the second-level cache at every call."""
+    weight = op._operands[dims.rhs]
+    assert isinstance(weight.type, TensorType)
+    if size_in_bytes(weight) <= target.l2:
+        return ()
+    parts = streams(rows, structure.loop_sizes(op)[dims.k[-1]], bits(weight.type.element_type) // 8)
+    return (("k_parts", parts),) if parts > 1 else ()
 
 
 # Convolutions --------------------------------------------------------------------------------------------------

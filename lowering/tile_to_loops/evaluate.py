@@ -40,7 +40,10 @@ class Plan:
     whole: tuple[int, ...] = ()
     """Loops that are unrolled completely (small static windows); they come last in `order`."""
     ahead: Callable[[Sequence[Poly]], None] | None = None
-    """Called at the beginning of each iteration of the innermost loop, with the first point at its first step."""
+    """Called at the beginning of each iteration of the innermost loop, with the first point, at the first step of the
+    iteration where steps are consecutive."""
+    apart: bool = False
+    """The steps of an iteration are not consecutive: one of each of `unroll` equal parts of the innermost loop."""
 
 
 @dataclass(eq=False)

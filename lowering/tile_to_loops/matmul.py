@@ -23,7 +23,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from stepwell.dialects.upstream import core
 from stepwell.lowering.analysis.affine import panel
-from stepwell.lowering.analysis.registers import SET_BYTES, most_rows
+from stepwell.lowering.analysis.registers import FEW_ROWS, SET_BYTES, most_rows
 from stepwell.lowering.linalg.structure import Contraction, contraction
 from stepwell.lowering.tile_to_loops.accesses import Accesses, Walk, symbolic
 from stepwell.lowering.tile_to_loops.choose import (
@@ -42,9 +42,6 @@ from stepwell.lowering.tile_to_loops.graph import Node
 from stepwell.lowering.tile_to_loops.nest import Nest, Space, Tiling, is_empty, spaces_of
 from stepwell.lowering.tile_to_loops.packing import NextPanels, NextRows, PackB, StageA
 from stepwell.lowering.tile_to_loops.polynomial import ZERO, Atom, Poly
-
-FEW_ROWS = 8
-"""With so few rows B is read once and not packed."""
 
 K_UNROLL = 4
 
@@ -161,7 +158,9 @@ class Writer:
         tiling.order = [a for a in range(space.rank) if a != self.n_axis] + [self.n_axis]
         pack = self._packs_b(rows, contiguous)
         self._blocks(tiling, rows, mr, nr, pack)
-        evaluator.plans[self.node.op] = Plan(self.product.dims.k, frame.setting("k_unroll", K_UNROLL))
+        parts = frame.setting("k_parts", 1)
+        unroll = parts if parts > 1 else frame.setting("k_unroll", K_UNROLL)
+        evaluator.plans[self.node.op] = Plan(self.product.dims.k, unroll, apart=parts > 1)
         nest = Nest(evaluator, space, tiling)
         if pack:
             PackB(self, nr, tiling.blocks[self.n_axis], contiguous).attach(nest)

@@ -20,7 +20,7 @@ from stepwell.lowering.tile_to_loops.accesses import AlongPlan, along_plan
 from stepwell.lowering.tile_to_loops.bodies import has_branches
 from stepwell.lowering.tile_to_loops.evaluate import Evaluator, Plan
 from stepwell.lowering.tile_to_loops.graph import Node
-from stepwell.lowering.tile_to_loops.polynomial import LANE, ZERO, Poly
+from stepwell.lowering.tile_to_loops.polynomial import LANE, ONE, ZERO, Poly
 
 Accumulators = list[list[SSAValue]]
 """For each point, one value per result."""
@@ -113,11 +113,12 @@ class Across:
         width = len(self.node.inits)
         with self.emitter.loop(bounds[0], bounds[1], flat) as loop:
             inner = [loop.carried[i : i + width] for i in range(0, len(flat), width)]
-            base = self.emitter.atom(loop.variable) * unroll
+            number = self.emitter.atom(loop.variable)
+            first, apart = (number, bounds[1]) if self.plan.apart else (number * unroll, ONE)
             if self.plan.ahead is not None and not rest and unroll == self.plan.unroll:
-                self.plan.ahead(self._at(dims[:1], dim, base)[0])
+                self.plan.ahead(self._at(dims[:1], dim, number * unroll)[0])
             for step in range(unroll):
-                inner = self._loops(self._at(dims, dim, base + step), rest, inner)
+                inner = self._loops(self._at(dims, dim, first + apart * step), rest, inner)
             loop.yields = [value for values in inner for value in values]
         return [loop.results[i : i + width] for i in range(0, len(flat), width)]
 

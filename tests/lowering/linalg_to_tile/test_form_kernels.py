@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stepwell.dialects.tile import KernelOp, LaunchOp
-from stepwell.lowering.analysis.registers import convolution_tile, register_tile
+from stepwell.lowering.analysis.registers import convolution_tile, register_tile, streams
 from stepwell.lowering.linalg.canonicalize import Canonicalize
 from stepwell.lowering.linalg.cse import Cse
 from stepwell.lowering.linalg.dce import Dce
@@ -170,6 +170,15 @@ def test_register_tiles(rows, columns, lanes, registers, expected):
     height, vectors = register_tile(rows, columns, lanes, registers)
     assert height * vectors + vectors + 1 <= registers
     assert vectors == expected[1] and abs(height - expected[0]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth", "expected"),
+    [(1, 768, 8), (1, 4096, 8), (4, 4096, 1), (8, 1024, 8), (8, 768, 8), (9, 768, 1), (2, 3, 1), (0, 0, 1)],
+)
+def test_a_weight_comes_in_several_streams_where_few_rows_wait_for_it(rows, depth, expected):
+    """Not where the parts' lines of A would share sets of the cache."""
+    assert streams(rows, depth, 4) == expected
 
 
 def test_convolution_tiles():

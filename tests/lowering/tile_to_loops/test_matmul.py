@@ -216,6 +216,21 @@ def test_panels(check: Any, rows: int, columns: int, target: Target) -> None:
         check(in_panels(rows, columns, k, 32, keys), inputs, 1e-4, target)
 
 
+@ALL
+@pytest.mark.parametrize("parts", [4, 8])
+@pytest.mark.parametrize("rows", [1, 2, 5, 11])
+@pytest.mark.parametrize("columns", [160, 133])
+def test_parts_of_a_contraction_side_by_side(
+    check: Any, rows: int, columns: int, parts: int, target: Target
+) -> None:
+    """Fewer steps than parts, as many, some more, and what is left over."""
+    for k in (1, 7, 8, 37, 64):
+        keys = f", mr = 5 : i64, parallel = 1 : i64, k_parts = {parts} : i64"
+        inputs = [floats(rows, k), floats(-(-columns // 32), k, 32)]
+        inputs.append(floats(columns // 32, 32) if columns % 32 == 0 else floats(columns))
+        check(in_panels(rows, columns, k, 32, keys), inputs, 1e-4, replace(target, l2=4 << 10))
+
+
 def test_the_next_panels_are_asked_for(lowered: Any) -> None:
     """Some tiles of rows go over a block of panels: that is when the next one can be fetched."""
 
