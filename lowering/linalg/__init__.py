@@ -14,6 +14,7 @@ from stepwell.lowering.linalg.dce import Dce
 from stepwell.lowering.linalg.fuse_elementwise import FuseElementwise
 from stepwell.lowering.linalg.hoist_constants import HoistConstants
 from stepwell.lowering.linalg.hoist_invariants import HoistInvariants
+from stepwell.lowering.linalg.merge_groups import MergeGroups
 from stepwell.lowering.linalg.pack_weights import PackWeights
 from stepwell.lowering.linalg.sink_reshapes import SinkReshapes
 from stepwell.lowering.linalg.winograd import Winograd
@@ -40,6 +41,8 @@ SIMPLIFY: tuple[Pass, ...] = (
 def passes(target: Target) -> tuple[Pass, ...]:
     """The linalg level's part of the pipeline, in order."""
     return (
+        # Before what follows a convolution takes on the shape of its groups.
+        MergeGroups(target.lanes(32)),
         *SIMPLIFY,
         # After fusion there are fewer edges to cost; before hoisting, so that filters are packed at load time.
         ChooseLayout(target.lanes(32)), PackWeights(target.lanes(32), target.registers), Dce(),
@@ -64,6 +67,7 @@ __all__ = [
     "FuseElementwise",
     "HoistConstants",
     "HoistInvariants",
+    "MergeGroups",
     "PackWeights",
     "SinkReshapes",
     "Winograd",

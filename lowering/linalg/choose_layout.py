@@ -6,7 +6,8 @@ blocks becomes
 
     O[n, f/b, y, x, b] += I[n, c/b, y*s + ky, x*s + kx, b] * F[f/b, c/b, ky, kx, b, b]
 
-(with few input channels, as in a first layer, the image stays plain). The block is one for a whole module, so that
+(with few input channels, as in a first layer, the image stays plain). One in groups does the same within each,
+[n, g, c/b, y, x, b], where every group's channels fill whole blocks. The block is one for a whole module, so that
 tensors meet in one layout: the one with which the module's convolutions take least time. Channels that do not fill
 their last block leave some of it idle (see pad_channels).
 Elementwise ops, poolings, spatial means, paddings and concatenations that read a blocked tensor follow. Every blocked
@@ -16,12 +17,13 @@ tensor has its plain form beside it, made by a transpose and a collapse; where n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 
 from xdsl.context import Context
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, ModuleOp, TensorType, i64
 from xdsl.dialects.linalg.ops import GenericOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
 from stepwell.lowering.linalg import structure
@@ -29,18 +31,20 @@ from stepwell.lowering.linalg.blocking import Dims, pack, packed_output, split_l
 from stepwell.lowering.linalg.edit import Editor, replace
 from stepwell.lowering.linalg.generics import Draft, filled_with
 from stepwell.lowering.linalg.pad_channels import Number, masked, results_beyond
-from stepwell.lowering.linalg.shapes import integers, shape_of
+from stepwell.lowering.linalg.shapes import integers, reassociation, shape_of
 from stepwell.lowering.pass_ import Pass
 
-CHANNEL = 1
-"""The dimension of plain tensors that holds channels."""
+CHANNEL, OF_GROUP = 1, 2
+"""The dimension of plain tensors that holds channels; where there are groups before it, the one that holds each one's."""
 
 @dataclass(frozen=True)
 class Packed:
-    """A blocked tensor, and what lies in it beyond the last channel; None where that is not known."""
+    """A blocked tensor, what lies in it beyond the last channel (None where that is not known), and which dimension of the
+    plain one is blocked."""
 
     value: SSAValue
     beyond: Number = 0
+    channel: int = CHANNEL
 
 
 Blocked = dict[SSAValue, Packed]
@@ -130,6 +134,8 @@ class Rewriter:
                 self._insert_slice(op, blocked)
             elif isinstance(op, tensor.ExtractSliceOp):
                 self._extract_slice(op, blocked)
+            elif isinstance(op, (tensor.ExpandShapeOp, tensor.CollapseShapeOp)):
+                self._regroup(op, blocked)
             else:
                 for region in op.regions:
                     for inner in region.blocks:
@@ -151,7 +157,9 @@ class Rewriter:
         """The channel loops to split: output channels, and input channels where they fill blocks."""
         sizes = structure.loop_sizes(op)
         out = found.group if found.is_depthwise else found.out_channels
-        if len(out) != 1 or (found.group and not found.is_depthwise) or len(found.in_channels) > 1:
+        if found.group and not found.is_depthwise:
+            return self._loops_of_groups(op, found)
+        if len(out) != 1 or len(found.in_channels) > 1:
             return {}
         if not self._fills_blocks(sizes[out[0]]) or not _is_channel(structure.output_map(op), out[0]):
             return {}
@@ -162,6 +170,18 @@ class Rewriter:
             if enough and _is_channel(read, channel):
                 loops[channel] = self.block
         return loops
+
+    def _loops_of_groups(self, op: GenericOp, found: structure.Convolution) -> dict[int, int]:
+        """The channel loops of each group, where all fill blocks: groups follow each other without a gap."""
+        if any(len(part) != 1 for part in (found.group, found.out_channels, found.in_channels)):
+            return {}
+        loops, sizes = (found.out_channels[0], found.in_channels[0]), structure.loop_sizes(op)
+        maps = (structure.output_map(op), op.indexing_maps.data[found.input].data)
+        fit = all(
+            sizes[loop] > 0 and sizes[loop] % self.block == 0 and _is_channel(map_, loop, OF_GROUP)
+            for loop, map_ in zip(loops, maps, strict=True)
+        )
+        return dict.fromkeys(loops, self.block) if fit else {}
 
     def _fills_blocks(self, size: int) -> bool:
         return whole_blocks(size, self.block) is not None
@@ -175,8 +195,8 @@ class Rewriter:
             if not isinstance(operand.type, TensorType):
                 continue
             results = attribute.data.results
-            channel = results[CHANNEL] if len(results) > CHANNEL else None
-            if operand in blocked and isinstance(channel, AffineDimExpr):
+            channel = results[blocked[operand].channel] if operand in blocked else None
+            if isinstance(channel, AffineDimExpr):
                 if loop is not None and loop != channel.position:
                     return {}
                 loop = channel.position
@@ -218,7 +238,7 @@ class Rewriter:
             packed = self._finished(Packed(result, rest), shape, own, edit)
             plain.append(unpack(packed.value, shape, own, edit) if own else result)
             if _is_standard(own, len(shape), self.block):
-                blocked[plain[-1]] = packed
+                blocked[plain[-1]] = replaced(packed, channel=own[0][0])
         replace(op, plain)
 
     def _filled_up(self, op: GenericOp, loops: dict[int, int]) -> list[int]:
@@ -232,7 +252,8 @@ class Rewriter:
         read = op.indexing_maps.data[number].data.results
         if operand.beyond == 0 or not any(AffineDimExpr(loop) in read for loop in reduced):
             return operand
-        return Packed(masked(operand.value, CHANNEL, shape_of(op._operands[number])[CHANNEL], edit))
+        channel = operand.channel
+        return Packed(masked(operand.value, channel, shape_of(op._operands[number])[channel], edit))
 
     def _beyond(self, operand: Packed, op: GenericOp, number: int, filled_up: list[int]) -> Number:
         """What an operand is where the results are beyond the last channel: known where it has those channels too."""
@@ -242,21 +263,50 @@ class Rewriter:
 
     def _finished(self, result: Packed, shape: tuple[int, ...], dims: Dims, edit: Editor) -> Packed:
         """A result whose last block is full, or of which it is known what fills it; else masked, while it is new."""
-        if not _is_standard(dims, len(shape), self.block) or shape[CHANNEL] % self.block == 0:
+        if not _is_standard(dims, len(shape), self.block) or shape[dims[0][0]] % self.block == 0:
             return Packed(result.value)
-        return result if result.beyond is not None else Packed(masked(result.value, CHANNEL, shape[CHANNEL], edit))
+        channel = dims[0][0]
+        return result if result.beyond is not None else Packed(masked(result.value, channel, shape[channel], edit))
 
     def _packed(self, value: SSAValue, dims: Dims, blocked: Blocked, edit: Editor) -> Packed:
         """An operand in blocked layout, made at most once where it is the standard one."""
         if not dims:
             return Packed(value)
         standard = _is_standard(dims, len(shape_of(value)), self.block)
-        if standard and value in blocked:
+        if standard and value in blocked and blocked[value].channel == dims[0][0]:
             return blocked[value]
-        packed = Packed(pack(value, dims, edit))
+        packed = Packed(pack(value, dims, edit), channel=dims[0][0])
         if standard:
             blocked[value] = packed
         return packed
+
+    # ------ groups
+
+    def _regroup(self, op: tensor.ExpandShapeOp | tensor.CollapseShapeOp, blocked: Blocked) -> None:
+        """Channels taken apart into groups of whole blocks, or groups put together: the blocked form beside the plain
+        one."""
+        source, result = op._operands[0], op.results[0]
+        taken_apart = isinstance(op, tensor.ExpandShapeOp)
+        known, grouped = blocked.get(source), shape_of(result if taken_apart else source)
+        together = [tuple(i.value.data for i in group.data) for group in op.reassociation.data]
+        rank = len(grouped)
+        if known is None or rank <= OF_GROUP + 1 or known.channel != (CHANNEL if taken_apart else OF_GROUP):
+            return
+        if together != grouping(rank) or grouped[OF_GROUP] == DYNAMIC_INDEX or grouped[OF_GROUP] % self.block:
+            return
+        edit = Editor(op)
+        shape = list(shape_of(result))
+        channel = OF_GROUP if taken_apart else CHANNEL
+        kind, dims = result.type, ((channel, self.block),)
+        assert isinstance(kind, TensorType)
+        properties: dict[str, Attribute] = {"reassociation": reassociation(grouping(rank + 1))}
+        made, _ = split_shape(shape, dims)
+        sizes: list[SSAValue] = []
+        if taken_apart:
+            properties["static_output_shape"] = DenseArrayBase.from_list(i64, made)
+            sizes = list(op._operands[1:])
+        value = edit.add(type(op), (known.value, *sizes), TensorType(kind.element_type, made), properties)
+        blocked[result] = Packed(value, channel=channel)
 
     # ------ slices
 
@@ -328,13 +378,18 @@ class Rewriter:
 
 
 def _is_standard(dims: Dims, rank: int, block: int) -> bool:
-    """Whether a tensor is an image with blocked channels: the layout that is kept between ops."""
-    return dims == ((CHANNEL, block),) and rank > 2
+    """Whether a tensor is an image with blocked channels, or groups of them: the layouts that are kept between ops."""
+    return (dims == ((CHANNEL, block),) and rank > 2) or (dims == ((OF_GROUP, block),) and rank > 3)
 
 
-def _is_channel(map_: AffineMap, loop: int) -> bool:
+def _is_channel(map_: AffineMap, loop: int, dim: int = CHANNEL) -> bool:
     """Whether a loop indexes the channel dimension of an image map."""
-    return len(map_.results) > CHANNEL and map_.results[CHANNEL] == AffineDimExpr(loop)
+    return len(map_.results) > dim and map_.results[dim] == AffineDimExpr(loop)
+
+
+def grouping(rank: int) -> list[tuple[int, ...]]:
+    """The reassociation that puts dimensions CHANNEL and OF_GROUP of so many together."""
+    return [(0,), (CHANNEL, OF_GROUP), *((d,) for d in range(OF_GROUP + 1, rank))]
 
 
 def _elements(value: SSAValue) -> int:

@@ -16,7 +16,9 @@ from stepwell import dialects
 from stepwell.compiler.interpreter import interpret
 from stepwell.dialects import dtypes
 from stepwell.dialects.target import Target
+from stepwell.dialects.torch.declare import TensorInfo
 from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, tensor_type
+from stepwell.dialects.torch.ops.convolution import lower_convolution
 from stepwell.dialects.torch.sizes import Dim, Symbol
 from stepwell.lowering.pass_ import Pass
 
@@ -123,26 +125,12 @@ class Graph:
         )  # fmt: skip
 
     def convolution(self, x: Tensor, w: Tensor, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
-        """conv2d of NCHW by FCHW; depthwise where groups is the number of channels."""
-        b = self.builder
-        if padding:
-            x = b.pad(x, [0, 0, padding, padding], [0, 0, padding, padding], 0.0)
-        n, c, h, wide = x.sizes
+        """conv2d of NCHW by FCHW."""
+        n, _, h, wide = x.sizes
         f, _, kh, kw = w.sizes
-        shape = [n, f, (h - kh) // stride + 1, (wide - kw) // stride + 1]
-        depthwise = groups == c and groups > 1
-        d = [AffineExpr.dimension(i) for i in range(7)]
-        rank = 6 if depthwise else 7
-        y, x_, out = d[2] * stride + d[rank - 2], d[3] * stride + d[rank - 1], AffineMap(rank, 0, tuple(d[:4]))
-        if depthwise:
-            w = b.reshape(w, [f, kh, kw])
-            maps = [AffineMap(6, 0, (d[0], d[1], y, x_)), AffineMap(6, 0, (d[1], d[4], d[5]))]
-        else:
-            maps = [AffineMap(7, 0, (d[0], d[4], y, x_)), AffineMap(7, 0, (d[1], d[4], d[5], d[6]))]
-        return b.generic(
-            [x, w], maps, [PARALLEL] * 4 + [REDUCTION] * (rank - 4), shape, x.dtype,
-            lambda at, e: e[2] + e[0] * e[1], output_map=out, initial=b.fill(0, shape, x.dtype),
-        )  # fmt: skip
+        shape = (n, f, (h + 2 * padding - kh) // stride + 1, (wide + 2 * padding - kw) // stride + 1)
+        out = TensorInfo(shape, x.dtype)
+        return lower_convolution(self.builder, out, x, w, None, [stride], [padding], [1], False, [0], groups)
 
     def pooling(self, x: Tensor, size: int, stride: int, largest: bool = True) -> Tensor:
         """max_pool2d or the sum over windows."""

@@ -240,6 +240,8 @@ def _general_samples() -> Iterator[Sample]:
     yield sample(normal(1, 4, 6, 5), normal(6, 2, 3, 2), None, [1, 2], [1, 0], [2, 1], False, [0, 0], 2)
     yield sample(normal(2, 3, 6, 6), normal(3, 1, 3, 3), normal(3), [1], [1], [1], False, [0, 0], 3)
     yield sample(normal(2, 3, 5), normal(6, 1, 2), None, [1], [0], [1], False, [0], 3)
+    yield sample(normal(1, 32, 5, 4), normal(32, 4, 3, 3), normal(32), [1], [1], [1], False, [0], 8)
+    yield sample(normal(2, 64, 9), normal(32, 32, 3), normal(32), [2], [1], [1], False, [0], 2)
     yield sample(normal(1, 2, 4, 4, 3), normal(3, 2, 2, 2, 2), normal(3), [1], [0], [1], False, [0], 1)
     yield sample(normal(2, 3, 4), normal(3, 2, 3), normal(2), [2], [1], [1], True, [1], 1)
     yield sample(normal(1, 4, 3, 4), normal(4, 3, 2, 3), None, [2, 3], [0, 1], [1, 2], True, [1, 0], 2)
