@@ -41,8 +41,12 @@ Expansion = Callable[..., SSAValue]
 
 
 def tanh(b: Lanes, x: SSAValue) -> SSAValue:
-    """t / (t + 2) with t = exp(2|x|) - 1."""
+    """A quotient of polynomials, where the format has one; else t / (t + 2) with t = exp(2|x|) - 1."""
     a = b.at_most(b.abs(x), b.format.tanh_high)
+    if b.format.tanh is not None:
+        z = b.mul(a, a)
+        above, below = (b.polynomial(coefficients, z) for coefficients in b.format.tanh)
+        return b.copysign(b.at_most(b.div(b.mul(a, above), below), 1.0), x)
     t = expm1(b, b.add(a, a))
     return keep_tiny(b, x, b.copysign(b.div(t, b.add(t, b.number(2.0))), x))
 

@@ -60,6 +60,9 @@ class Format:
     """Above: 0."""
     tanh_high: float
     """Above: 1."""
+    tanh: tuple[Coefficients, Coefficients] | None
+    """tanh(x) / x as a quotient by powers of x^2 on |x| < `tanh_high`, where it ends a little above 1, which is cut
+    off. None: by exp, which more digits make cheaper."""
     cbrt_bias: int
     """Makes bits/3 a first guess of the cube root."""
     cbrt_steps: int
@@ -82,7 +85,10 @@ F32 = Format(
     erf_center=7.375, erf_high=3.85,
     erfc=(1.27697839397, -0.0927639850361, -0.166031461168, 0.164055425728, -0.0542038823616, -0.00806014352466,
           0.00863009270223, 0.00131330892103, -0.00122799731822, -0.000399446676776),
-    erfc_center=2.0, erfc_high=10.2, tanh_high=9.1, cbrt_bias=709958130, cbrt_steps=2,
+    erfc_center=2.0, erfc_high=10.2, tanh_high=8.7,
+    tanh=((1.0, 0.1340999007, 0.003530191258, 2.118994053e-05, 1.419111317e-08),
+          (1.0, 0.4674331248, 0.02600806952, 0.0003342666605, 8.111570651e-07)),
+    cbrt_bias=709958130, cbrt_steps=2,
 )  # fmt: skip
 
 F64 = Format(
@@ -119,7 +125,7 @@ F64 = Format(
           -0.000011224821555422401421, 5.7174981362915892968e-6, 3.012733439636917155e-7,
           -8.3476565903766166724e-7, 6.2888260655538155746e-8, 1.1516001847968439453e-7,
           -7.8420464056923941631e-9, -1.3649921285899121075e-8, -1.8001453259564063583e-9),
-    erfc_center=4.0, erfc_high=27.3, tanh_high=19.1, cbrt_bias=3071306043645493248, cbrt_steps=3,
+    erfc_center=4.0, erfc_high=27.3, tanh_high=19.1, tanh=None, cbrt_bias=3071306043645493248, cbrt_steps=3,
 )  # fmt: skip
 
 FORMATS = {f32: F32, f64: F64}
@@ -141,7 +147,7 @@ MATH: dict[str, Accuracy] = {
     "math.log2": Accuracy(3, 3),
     "math.log10": Accuracy(3, 3),
     "math.log1p": Accuracy(3, 3),
-    "math.tanh": Accuracy(4, 4),
+    "math.tanh": Accuracy(5, 4),
     "math.sinh": Accuracy(4, 4),
     "math.cosh": Accuracy(4, 4),
     "math.asinh": Accuracy(5, 5),
