@@ -17,6 +17,7 @@ import numpy as np
 from stepwell.runtime import threads
 from stepwell.runtime.abi import ALIGNMENT, Frame, FrameLayout, Slot, aligned_empty, data_pointer, dtype_of
 from stepwell.runtime.arena import LIBC, Arena
+from stepwell.runtime.blocks import SMALLEST, Blocks
 from stepwell.runtime.profile import Profile
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +51,8 @@ class NativeFunction:
         self._inputs = [slot for slot in layout.arguments if slot.kind in ("input", "state")]
         self._writers = [_writer(slot) for slot in self._inputs]
         self._outputs = [slot for slot in layout.arguments if slot.kind == "output"]
-        self._allocators = [_allocator(slot, layout) for slot in self._outputs]
+        blocks = Blocks(len(self._outputs))
+        self._allocators = [_allocator(slot, layout, blocks) for slot in self._outputs]
         self._constants = _constants(layout, constants or {})
         self._pool: list[tuple[Frame, Arena]] = []
         header = layout.header
@@ -272,12 +274,17 @@ def _write_array(frame: Frame, slot: Slot, array: Array) -> None:
         frame.words[place] = array.shape[dimension]
 
 
-def _allocator(slot: Slot, layout: FrameLayout) -> Callable[[Frame], Array]:
+def _allocator(slot: Slot, layout: FrameLayout, blocks: Blocks) -> Callable[[Frame], Array]:
     """What makes the array of an output, once the inputs' sizes are in the frame, and writes it there."""
     shape, dtype, position = slot.shape, slot.numpy_dtype, slot.slot
     assert shape is not None
     if -1 not in shape:
         size = dtype.itemsize * prod(shape) + ALIGNMENT
+
+        def large(frame: Frame) -> Array:
+            array = blocks.array(shape, dtype)
+            frame.words[position] = data_pointer(array)
+            return array
 
         def fixed(frame: Frame) -> Array:
             block = np.empty(size, np.uint8)
@@ -286,7 +293,7 @@ def _allocator(slot: Slot, layout: FrameLayout) -> Callable[[Frame], Array]:
             frame.words[position] = start + offset
             return np.ndarray(shape, dtype, block, offset)
 
-        return fixed
+        return fixed if size < SMALLEST else large
     if slot.formula is None:
         raise ValueError(f"output {slot.name}: sizes of {_expect(slot)} are not known before the call (host.shape)")
     parts = [_size_source(part, layout) for part in slot.formula]
@@ -296,7 +303,7 @@ def _allocator(slot: Slot, layout: FrameLayout) -> Callable[[Frame], Array]:
     def varying(frame: Frame) -> Array:
         words = frame.words
         sizes = tuple([part if known else words[part] for known, part in parts])
-        array = aligned_empty(sizes, dtype)
+        array = aligned_empty(sizes, dtype) if dtype.itemsize * prod(sizes) < SMALLEST else blocks.array(sizes, dtype)
         words[position] = data_pointer(array)
         for dimension, place in written:
             words[place] = sizes[dimension]
