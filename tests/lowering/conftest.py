@@ -18,7 +18,7 @@ from stepwell.dialects import dtypes
 from stepwell.dialects.target import Target
 from stepwell.dialects.torch.declare import TensorInfo
 from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, tensor_type
-from stepwell.dialects.torch.ops.convolution import lower_convolution
+from stepwell.dialects.torch.ops.convolution_linalg import lower_convolution
 from stepwell.dialects.torch.sizes import Dim, Symbol
 from stepwell.lowering.pass_ import Pass
 

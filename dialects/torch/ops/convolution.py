@@ -1,7 +1,6 @@
 """Convolutions of 1 to 3 dimensions. One core op, aten::convolution; all others are that one with other arguments.
 
-At the linalg level: explicit padding, then one linalg.generic over (n, f, image..., c, window...), with a group loop
-after n where there are groups. Transposed ones spread the input by the stride and convolve with flipped windows.
+What they become is in convolution_linalg.py.
 """
 
 from __future__ import annotations
@@ -11,25 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from xdsl.ir.affine import AffineExpr, AffineMap
 
-from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, TensorInfo, declare, op, sample, shape_text
-from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, project
+from stepwell.dialects.torch.ops.convolution_linalg import Ints, each, lower_convolution
 from stepwell.dialects.torch.ops.dimensions import differ, require
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts
 from stepwell.dialects.torch.ops.samples import normal
-from stepwell.dialects.torch.scalar import compute_dtype
-from stepwell.dialects.torch.sizes import Size, minimum
-
-Ints = Sequence[int]
-
-
-def each(values: Sequence[Any], rank: int) -> list[Any]:
-    """One value for every dimension of the image; a single one stands for all."""
-    return list(values) * rank if len(values) == 1 else list(values)
+from stepwell.dialects.torch.sizes import Size
 
 
 def output_sizes(
@@ -133,105 +122,6 @@ def _correlate(x: Array, w: Array, stride: Ints, dilation: Ints, groups: int) ->
     return np.asarray(result.swapaxes(2, 3).reshape(n, w.shape[0], *image))
 
 
-# ------ linalg
-
-
-def lower_convolution(
-    b: LinalgBuilder, out: TensorInfo, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints,
-    padding: Sequence[Size], dilation: Ints, transposed: bool, output_padding: Ints, groups: int,
-) -> Tensor:  # fmt: skip
-    rank = weight.rank - 2
-    stride, padding, dilation, extra = (each(v, rank) for v in (stride, padding, dilation, output_padding or [0]))
-    channels = weight.sizes[0] if transposed else weight.sizes[1] * groups
-    b.require_equal(x.sizes[1], channels, "expected input to have {1} channels, but got {0} channels instead".replace("{1}", str(channels)).replace("{0}", "{}"))  # noqa: E501  # fmt: skip
-    if transposed:
-        x, weight = _spread(b, x, stride), _turned(b, weight, groups)
-        reach = [d * (k - 1) for d, k in zip(dilation, weight.sizes[2:], strict=True)]
-        before = [r - p for r, p in zip(reach, padding, strict=True)]
-        after = [r - p + e for r, p, e in zip(reach, padding, extra, strict=True)]
-        stride = [1] * rank
-    else:
-        before = after = list(padding)
-    result = _slide(b, out, padded(b, x, before, after, 0), weight, stride, dilation, groups)
-    if bias is not None:
-        result = b.generic(
-            [result, bias], [AffineMap.identity(out.rank), project(out.rank, [1])], [PARALLEL] * out.rank, out.sizes,
-            result.dtype, lambda at, e: e[0] + e[1].cast(result.dtype),
-        )  # fmt: skip
-    return b.cast(result, out.dtype)
-
-
-def padded(b: LinalgBuilder, x: Tensor, before: Sequence[Size], after: Sequence[Size], value: Any) -> Tensor:
-    """The image (dimensions from 2 on) surrounded by a value; negative widths crop."""
-    low, high = [0, 0, *before], [0, 0, *after]
-    if any(isinstance(w, int) and w < 0 for w in (*low, *high)):
-        starts = [-minimum(w, 0) for w in low]
-        sizes = [s + minimum(p, 0) + minimum(q, 0) for s, p, q in zip(x.sizes, low, high, strict=True)]
-        x = b.slice(x, starts, sizes, [1] * x.rank)
-        low, high = ([w if not isinstance(w, int) else max(w, 0) for w in side] for side in (low, high))
-    return b.pad(x, low, high, value) if any(w != 0 for w in (*low, *high)) else x
-
-
-def _spread(b: LinalgBuilder, x: Tensor, stride: Ints) -> Tensor:
-    """The image with stride - 1 zeros between neighbours."""
-    if all(s == 1 for s in stride):
-        return x
-    sizes = [*x.sizes[:2], *((n - 1) * s + 1 for n, s in zip(x.sizes[2:], stride, strict=True))]
-    return b.insert(x, b.fill(0, sizes, x.dtype), [0] * x.rank, [1, 1, *stride])
-
-
-def _turned(b: LinalgBuilder, weight: Tensor, groups: int) -> Tensor:
-    """A transposed convolution's weight (c, f / g, window) as (f, c / g, flipped window)."""
-    c, f, *window = weight.sizes
-    apart = b.reshape(weight, [groups, c // groups, f, *window]) if groups > 1 else b.reshape(weight, [1, c, f, *window])
-    dims = [AffineExpr.dimension(n) for n in range(apart.rank)]
-    flipped = [AffineExpr.constant(int(k) - 1) - dims[3 + n] for n, k in enumerate(window) if isinstance(k, int)]
-    if len(flipped) != len(window):
-        raise UnsupportedError("a transposed convolution whose window's size is only known at run time")
-    read = AffineMap(apart.rank, 0, (dims[0], dims[2], dims[1], *flipped))
-    turned = b.map_read(apart, [apart.sizes[0], f, apart.sizes[1], *window], read)
-    return b.reshape(turned, [f * groups, c // groups, *window])
-
-
-def _slide(b: LinalgBuilder, out: TensorInfo, x: Tensor, weight: Tensor, stride: Ints, dilation: Ints, groups: int) -> Tensor:
-    """The sliding product itself, in the computing dtype."""
-    f, c, *window = weight.sizes
-    n, image, rank = x.sizes[0], out.sizes[2:], len(window)
-    inner = compute_dtype(out.dtype)
-    # Loops by name; a group loop only where there are groups, in- and out-channel loops only where they count.
-    names = ["n", *(["g"] if groups > 1 else [])]
-    per_group = f // groups
-    names += ["f"] if groups == 1 or per_group != 1 else []
-    names += [f"o{d}" for d in range(rank)]
-    parallel = len(names)
-    names += ["c"] if groups == 1 or c != 1 else []
-    names += [f"k{d}" for d in range(rank)]
-
-    def dim(name: str) -> AffineExpr:
-        return AffineExpr.dimension(names.index(name))
-
-    places = [dim(f"o{d}") * stride[d] + dim(f"k{d}") * dilation[d] for d in range(rank)]
-    group = ["g"] if groups > 1 else []
-    with_f = ["f"] if "f" in names else []
-    with_c = ["c"] if "c" in names else []
-    if groups > 1:
-        x = b.reshape(x, [n, groups, *([c] if with_c else []), *x.sizes[2:]])
-        weight = b.reshape(weight, [groups, *([per_group] if with_f else []), *([c] if with_c else []), *window])
-    maps = [
-        AffineMap(len(names), 0, tuple(e)) for e in (
-            [dim("n"), *map(dim, group), *map(dim, with_c), *places],
-            [*map(dim, group), *map(dim, with_f), *map(dim, with_c), *(dim(f"k{d}") for d in range(rank))],
-        )
-    ]  # fmt: skip
-    sizes: list[Size] = [n, *([groups] if group else []), *([per_group] if with_f else []), *image]
-    result = b.generic(
-        [x, weight], maps, [PARALLEL] * parallel + [REDUCTION] * (len(names) - parallel), sizes, inner,
-        lambda at, e: e[2] + e[0].cast(inner) * e[1].cast(inner),
-        output_map=project(len(names), range(parallel)), initial=b.fill(0, sizes, inner),
-    )  # fmt: skip
-    return b.reshape(result, out.sizes)
-
-
 # ------ declarations
 
 
@@ -245,6 +135,10 @@ def _general_samples() -> Iterator[Sample]:
     yield sample(normal(1, 2, 4, 4, 3), normal(3, 2, 2, 2, 2), normal(3), [1], [0], [1], False, [0], 1)
     yield sample(normal(2, 3, 4), normal(3, 2, 3), normal(2), [2], [1], [1], True, [1], 1)
     yield sample(normal(1, 4, 3, 4), normal(4, 3, 2, 3), None, [2, 3], [0, 1], [1, 2], True, [1, 0], 2)
+    yield sample(normal(1, 8, 4, 3), normal(8, 8, 2, 2), normal(8), [2], [0], [1], True, [0], 1)
+    yield sample(normal(2, 6, 3, 4), normal(6, 2, 4, 3), normal(4), [2, 1], [1, 0], [1], True, [1, 0], 2)
+    yield sample(normal(1, 3, 4), normal(3, 2, 2), None, [3], [0], [1], True, [2], 1)
+    yield sample(normal(1, 2, 2, 3, 2), normal(2, 3, 3, 2, 3), normal(3), [2], [1, 0, 1], [1], True, [0], 1)
     yield sample(normal(0, 3, 7), normal(4, 3, 3), normal(4), [1], [0], [1], False, [0], 1)
     yield sample(normal(2, 3, 4, dtype=np.float16), normal(4, 3, 1, dtype=np.float16), None, [1], [0], [1], False, [0], 1)
 

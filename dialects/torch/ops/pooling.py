@@ -18,7 +18,7 @@ from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, TensorInfo, declare, sample
 from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, project
-from stepwell.dialects.torch.ops.convolution import each, padded
+from stepwell.dialects.torch.ops.convolution_linalg import each, padded
 from stepwell.dialects.torch.ops.dimensions import along, require, static
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts

@@ -17,7 +17,7 @@ from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, declare, op, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
-from stepwell.dialects.torch.ops.convolution import each
+from stepwell.dialects.torch.ops.convolution_linalg import each
 from stepwell.dialects.torch.ops.dimensions import known, require
 from stepwell.dialects.torch.ops.elementwise import as_dtype
 from stepwell.dialects.torch.ops.promotion import facts, numpy_compute
