@@ -16,6 +16,7 @@ class Target:
     that vectors should have (a multiple of 64), `registers` how many vector registers there are, `l1`, `l2`
     and `l3` the data cache of one core in bytes (0: none, or unknown), `cores` how many threads make sense.
     `winograd`: whether convolutions may be computed by Winograd's algorithm, which is faster and rounds more.
+    `attention`: whether there is a template that makes one kernel of an attention.
     """
 
     triple: str
@@ -28,6 +29,7 @@ class Target:
     l3: int = 8 << 20
     cores: int = 1
     winograd: bool = True
+    attention: bool = True
 
     def lanes(self, element_bits: int) -> int:
         """How many elements of a width one vector holds; at least 1."""

@@ -120,6 +120,12 @@ SCHEDULES: dict[str, dict[str, Key]] = {
         "tiles": Key("tiles of the register tile of a product", AUTO, AUTO),
         "cob": Key("blocks of output channels of the register tile", AUTO, AUTO),
     },
+    # Two products and the softmax between them, in one pass.
+    "attention": {
+        "parallel": PARALLEL,
+        "rows": Key("queries of one unit of work, a multiple of the lanes", AUTO, AUTO),
+        "keys": Key("keys of one block, whose weights are in scratch at once", AUTO, AUTO),
+    },
     # Reductions over small windows (pooling).
     "window": {
         "parallel": PARALLEL,

@@ -41,6 +41,20 @@ def exp_scaled(b: Lanes, x: SSAValue, shift: int = 0, low: SSAValue | None = Non
     return scale(b, value, b.plus(integer, b.whole(shift)) if shift else integer)
 
 
+def exp_flushed(b: Lanes, x: SSAValue) -> SSAValue:
+    """exp(x) for x whose result does not overflow; 0 where it is below the normal numbers, each of which takes a
+    processor a hundred cycles to make."""
+    lowest = b.format.exp_normal_low
+    given = x
+    x = b.at_least(x, lowest)
+    n, integer = b.nearest(x, LOG2_E)
+    r = b.fma(n, b.number(-b.format.ln2[0]), x)
+    r = b.fma(n, b.number(-b.format.ln2[1]), r)
+    value = _exp_reduced(b, r)
+    result = b.scaled(value, n) if b.can_scale else b.mul(value, b.power_of_two(integer))
+    return b.select(b.less(given, b.number(lowest)), b.number(0.0), result)
+
+
 def _exp_reduced(b: Lanes, r: SSAValue) -> SSAValue:
     """exp(r), |r| < ln2 / 2."""
     return b.fma(b.polynomial(b.format.exp, r), b.mul(r, r), b.add(r, b.number(1.0)))

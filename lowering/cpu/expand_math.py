@@ -23,6 +23,7 @@ from xdsl.dialects.builtin import (
     f32,
     f64,
 )
+from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from stepwell.dialects.target import Target
@@ -30,7 +31,7 @@ from stepwell.dialects.upstream import core
 from stepwell.dialects.upstream.core import like
 from stepwell.dialects.walk import every_op
 from stepwell.lowering.cpu import elementary
-from stepwell.lowering.cpu.elementary import exp_scaled, expm1, keep_tiny, log, log1p
+from stepwell.lowering.cpu.elementary import exp_flushed, exp_scaled, expm1, keep_tiny, log, log1p
 from stepwell.lowering.cpu.lanes import Constants, Lanes
 from stepwell.lowering.pass_ import Pass
 
@@ -248,6 +249,10 @@ EXPANSIONS: dict[type[Operation], Expansion] = {
 """Each op and the function that writes it; operands are floats of one format."""
 
 
+APPROXIMATE = arith.FastMathFlagsAttr([FastMathFlag.NO_INFS, FastMathFlag.APPROX_FUNC])
+"""The flags of an exp that neither gives infinity nor has to give numbers below the normal ones."""
+
+
 # ------ the pass
 
 
@@ -263,7 +268,9 @@ def _expand_function(function: func.FuncOp | gpu.FuncOp, target: Target | None) 
     head: list[Operation] = []
     for op in list(every_op(function)):
         kind = type(op)
-        if kind in EXPANSIONS:
+        if kind is math.ExpOp and op.properties.get("fastmath") == APPROXIMATE:
+            _replace(op, exp_flushed, head, constants, target)
+        elif kind in EXPANSIONS:
             _replace(op, EXPANSIONS[kind], head, constants, target)
         elif kind is math.FPowIOp:
             _replace(op, _fpowi, head, constants, target)

@@ -32,7 +32,7 @@ class Device:
 
     def target(self) -> Target:
         """As the target of the levels above, whose vectors are its warps."""
-        return Target(TRIPLE, self.name, f"+ptx{self.ptx}", 32 * self.warp, 32, winograd=False)
+        return Target(TRIPLE, self.name, f"+ptx{self.ptx}", 32 * self.warp, 32, winograd=False, attention=False)
 
 
 DEFAULT = "sm_90a"

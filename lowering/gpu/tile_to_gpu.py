@@ -25,7 +25,7 @@ from stepwell.lowering.gpu.rows import rows
 
 TEMPLATES: dict[str, tuple[Callable[[Frame], bool], ...]] = {
     "matmul": (matmul, rows), "rows": (rows,), "map": (), "nest": (rows,),
-    "window": (), "conv": (), "depthwise": (), "winograd": (),
+    "window": (), "conv": (), "depthwise": (), "winograd": (), "attention": (),
 }  # fmt: skip
 """What is tried, in order, before `pointwise`."""
 

@@ -227,9 +227,11 @@ def without_loops(op: GenericOp, dropped: tuple[int, ...], edit: Editor) -> list
 
 
 def finer_loops(op: GenericOp) -> dict[int, tuple[int, ...]]:
-    """For a contraction that reads a transpose through a collapse_shape: the sizes of the loops that the collapsed
-    ones are made of. Empty for all others, and where a factor lies in panels."""
-    if structure.is_parallel(op) or structure.contraction(op) is None:
+    """For a contraction that reads a transpose through a collapse_shape, or batches that an elementwise op made for it
+    alone: the sizes of the loops that the collapsed ones are made of. Empty for all others, and where a factor lies in
+    panels."""
+    dims = None if structure.is_parallel(op) else structure.contraction(op)
+    if dims is None:
         return {}
     if any(panel(attribute.data) is not None for attribute in op.indexing_maps.data):
         return {}
@@ -238,7 +240,11 @@ def finer_loops(op: GenericOp) -> dict[int, tuple[int, ...]]:
         if not isinstance(owner, tensor.CollapseShapeOp) or not keeps_dynamic(owner):
             continue
         source = owner._operands[0].owner
-        if not isinstance(source, GenericOp) or not structure.is_data_movement(source) or _is_absorbed(source):
+        if not isinstance(source, GenericOp) or not structure.is_parallel(source):
+            continue
+        moves = structure.is_data_movement(source)
+        alone = owner._operands[0].has_one_use() and operand.has_one_use()
+        if _is_absorbed(source) if moves else not alone:
             continue
         shape = shape_of(owner._operands[0])
         found = {
@@ -246,7 +252,7 @@ def finer_loops(op: GenericOp) -> dict[int, tuple[int, ...]]:
             for e, group in zip(attribute.data.results, groups_of(owner), strict=True)
             if len(group) > 1 and isinstance(e, AffineDimExpr)
         }
-        if found:
+        if found and (moves or set(found) <= set(dims.batch)):
             return found
     return {}
 

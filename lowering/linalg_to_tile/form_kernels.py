@@ -17,6 +17,7 @@ from xdsl.ir import Block, Operation
 from stepwell.dialects.host import ALONE
 from stepwell.dialects.target import Target
 from stepwell.lowering.linalg.dce import sweep
+from stepwell.lowering.linalg_to_tile.attention import attentions
 from stepwell.lowering.linalg_to_tile.groups import Group, Grouping, Kind
 from stepwell.lowering.linalg_to_tile.kernels import Kernels
 from stepwell.lowering.linalg_to_tile.schedule import schedule
@@ -56,16 +57,16 @@ class Formed:
     times: int
 
 
-def group_blocks(block: Block, times: int = 1) -> Iterator[Formed]:
+def group_blocks(block: Block, target: Target, times: int = 1) -> Iterator[Formed]:
     """The groups of a block and of the blocks inside its ops, the innermost first. Nothing is launched yet: whether
     threads share a kernel depends on all of them."""
     for op in block.ops:
         if not op.name.startswith("linalg."):
             for region in op.regions:
                 for inner in region.blocks:
-                    yield from group_blocks(inner, times * trips(op))
+                    yield from group_blocks(inner, target, times * trips(op))
     sink_views(block)
-    yield Formed(block, Grouping(block).groups, times)
+    yield Formed(block, Grouping(block, attentions(block, target)).groups, times)
 
 
 def launch_groups(formed: Formed, kernels: Kernels, target: Target, share: bool) -> None:
@@ -109,7 +110,7 @@ class FormKernels(Pass):
         kernels = Kernels()
         functions = [op for op in module.ops if isinstance(op, FuncOp)]
         for function in functions:
-            formed = [found for block in function.body.blocks for found in group_blocks(block)]
+            formed = [found for block in function.body.blocks for found in group_blocks(block, self.target)]
             share = pays((Run(group, found.times) for found in formed for group in found.groups), self.target)
             if not share:
                 function.attributes[ALONE] = UnitAttr()

@@ -7,6 +7,7 @@ A block is read once, in order. Each generic joins the group that makes one of i
     winograd                           the border of an image, its transform, the products, their transform, and
                                        the same epilogue
     map                                elementwise ops over one space, sharing values or operands
+    attention                          two products and the softmax between them, found before all others
     rows                               reductions of the inner dimensions, and whatever is elementwise over the
                                        same outer ones before, between and after them: softmax, layer norm
 
@@ -16,7 +17,7 @@ stood, so operands are there already, and every reader comes later.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -41,6 +42,7 @@ threads."""
 class Kind(StrEnum):
     """What leads a group."""
 
+    ATTENTION = "attention"
     CONTRACTION = "contraction"
     CONVOLUTION = "convolution"
     WINOGRAD = "winograd"
@@ -259,13 +261,18 @@ def _leave_border(group: Group) -> None:
 # A block -------------------------------------------------------------------------------------------------------
 
 
-class Grouping:
-    """The groups of one block."""
+NO_GROUPS: Mapping[Operation, Sequence[Operation]] = {}
 
-    def __init__(self, block: Block) -> None:
+
+class Grouping:
+    """The groups of one block. `whole`: groups of attention that are decided already, by their last member."""
+
+    def __init__(self, block: Block, whole: Mapping[Operation, Sequence[Operation]] = NO_GROUPS) -> None:
         self.block = block
         self.groups: list[Group] = []
         self._of: dict[Operation, Group] = {}
+        self._whole = whole
+        self._taken = {op for members in whole.values() for op in members}
         for op in block.ops:
             self._place(op)
         for group in self.groups:
@@ -275,7 +282,11 @@ class Grouping:
     def _place(self, op: Operation) -> None:
         makers = self._makers(op)
         chosen: Group | None = None
-        if isinstance(op, GenericOp):
+        if op in self._whole:
+            chosen = Group(Kind.ATTENTION, list(self._whole[op]), is_open=False)
+            self.groups.append(chosen)
+            self._of.update((member, chosen) for member in chosen.members)
+        elif isinstance(op, GenericOp) and op not in self._taken:
             captured = self._makers_of(inner for inner in op.walk() if inner is not op)
             candidates = [group for group in reversed(makers) if group not in captured]
             chosen = next((group for group in candidates if joins(op, group)), None)

@@ -29,6 +29,7 @@ from stepwell.lowering.analysis.cost import element_cost
 from stepwell.lowering.analysis.registers import convolution_tile, most_rows, register_tile, streams
 from stepwell.lowering.linalg import structure
 from stepwell.lowering.linalg.structure import DYNAMIC, Contraction, Convolution
+from stepwell.lowering.linalg_to_tile.attention import sizes_of_attention
 from stepwell.lowering.linalg_to_tile.groups import Group, Kind
 from stepwell.lowering.linalg_to_tile.winograd import divided
 
@@ -65,6 +66,8 @@ def schedule(group: Group, target: Target, share: bool = True) -> Schedule:
     if group.kind == Kind.WINOGRAD:
         division = divided(group, target if parallel else replace(target, cores=1)).division
         return Schedule("winograd", (("parallel", parallel), *asdict(division).items()))
+    if group.kind == Kind.ATTENTION:
+        return Schedule("attention", (("parallel", parallel), *sizes_of_attention(group.members, parallel, target)))
     leader = group.members[0]
     if isinstance(leader, GenericOp):
         contraction = structure.contraction(leader) if group.kind == Kind.CONTRACTION else None

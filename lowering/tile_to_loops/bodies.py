@@ -74,6 +74,17 @@ class Body:
             self._step(op)
         raise UnsupportedError("a body without a yield")
 
+    def run_to(self, block: Block, arguments: Sequence[Value | None], wanted: SSAValue) -> SSAValue:
+        """A value of the body: an argument, or what an op makes that stands in the block itself."""
+        for name, value in zip(block.args, arguments, strict=True):
+            if value is not None:
+                self.values[name] = value
+        for op in block.ops:
+            if wanted in self.values:
+                break
+            self._step(op)
+        return self.materialized(self.get(wanted))
+
     def get(self, value: SSAValue) -> Value:
         """The value that a name of the body stands for."""
         found = self.values.get(value)

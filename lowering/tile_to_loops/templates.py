@@ -17,6 +17,7 @@ from xdsl.ir import SSAValue
 from stepwell.dialects.target import Target
 from stepwell.dialects.tile import KernelOp
 from stepwell.lowering.tile_to_loops.accesses import Walk
+from stepwell.lowering.tile_to_loops.attention import attend
 from stepwell.lowering.tile_to_loops.choose import (
     CHUNK,
     accesses_of,
@@ -203,5 +204,5 @@ def sliding(frame: Frame) -> None:
 
 TEMPLATES: dict[str, Callable[[Frame], None]] = {
     "nest": nest, "map": nest, "rows": nest, "matmul": products, "conv": sliding, "depthwise": sliding,
-    "window": sliding, "winograd": winograd,
+    "window": sliding, "winograd": winograd, "attention": attend,
 }  # fmt: skip

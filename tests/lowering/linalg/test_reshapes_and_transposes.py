@@ -64,7 +64,7 @@ def test_attention_needs_no_transposes(graph, check, target):
     out = b.elementwise(lambda p, r: p + r, out, g["x"], dtype=out.dtype)
     module = check(g.returns(out), (*passes(target), FormKernels(target)), array(2, 6, 8),
                    *(array(8, 8, seed=i) for i in range(1, 5)), rtol=1e-4, atol=1e-5)  # fmt: skip
-    assert kernels(module) == ["matmul", "matmul", "matmul", "matmul", "rows"]
+    assert kernels(module) == ["attention", "matmul", "matmul"]
     assert not any(structure.is_data_movement(op) for op in module.walk() if isinstance(op, GenericOp))
 
 
@@ -113,7 +113,7 @@ def test_attention_with_heads_flattened_into_the_batch(graph, check, target, bat
     if batch == 2:
         entry = next(op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == "f")
         launched = [op.kernel.string_value().split("_")[0] for op in entry.walk() if op.name == "tile.launch"]
-        assert launched == ["matmul", "matmul", "rows", "matmul", "matmul"]
+        assert launched == ["matmul", "attention", "matmul"]
         assert not any(op.name == "tensor.extract_slice" for op in entry.walk())
 
 
