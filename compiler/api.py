@@ -22,22 +22,17 @@ def load(
 ) -> ScriptModule:
     """Load a TorchScript archive (`torch.jit.save`), versions 1 to 10, without torch.
 
-    Nothing in the file is unpickled freely or executed by Python. Weights are mapped, not copied, where their
-    alignment allows; where their packed form is in the cache already, they are read when they are asked for.
+    Nothing in the file is unpickled freely or executed by Python. Weights are read, and their checksums verified, when
+    a call or somebody who looks at them needs them; the file must stay as it is until then.
     `_extra_files`, as in torch.jit.load, is filled with the records that it names.
     Raises ArchiveError for a file that is damaged, hostile or no TorchScript archive.
     """
-    from stepwell.compiler import cache
     from stepwell.compiler.frontends.archive import read
     from stepwell.compiler.frontends.archive_objects import objects_of
-    from stepwell.compiler.packed_weights import known
     from stepwell.compiler.threads_of_compilation import collector_paused
 
-    def packed(identity: str) -> bool:
-        return known(cache.default(), identity)
-
     with collector_paused():
-        archive = read(file, map_location=map_location, later=packed)
+        archive = read(file, map_location=map_location, later=True)
         root, digest = objects_of(archive)
     if _extra_files is not None:
         for name in _extra_files:

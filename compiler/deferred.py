@@ -1,14 +1,15 @@
 """Arrays of an archive that are read when somebody looks at them.
 
-Where packed weights are in the cache, a call needs few of the weights themselves. The attributes of the archive's
-objects are then `Attributes`: a dict like any other to whoever asks for a value, with `Deferred` arrays inside, of
-which dtype and sizes are known at once.
+A compilation needs dtype and sizes of the weights; their values are needed while they are packed, a few at a time, and
+not at all where packed weights are in the cache. The attributes of the archive's objects are `Attributes`: a dict like
+any other to whoever asks for a value, with `Deferred` arrays inside, of which dtype and sizes are known at once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import ItemsView, Iterator
+from collections.abc import ItemsView, Iterator, Mapping
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +36,9 @@ class Tensor(Protocol):
     def array(self) -> Array:
         """Reads the data."""
 
+    def once(self) -> Array:
+        """Reads the data, and keeps nothing of it."""
+
 
 class Deferred:
     """An array that is not read yet. Several attributes may hold it: they get the same array."""
@@ -42,16 +46,30 @@ class Deferred:
     def __init__(self, tensor: Tensor) -> None:
         self.dtype, self.shape = tensor.numpy_dtype, tensor.sizes
         self.strides = tuple(step * self.dtype.itemsize for step in tensor.strides)
+        self.nbytes = self.dtype.itemsize * prod(self.shape)
         self._tensor: Tensor | None = tensor
         self._array: Array | None = None
 
     def array(self) -> Array:
-        """The array, read at the first call. Raises ArchiveError where the file has been damaged since it was loaded."""
+        """The array, read at the first call. Raises ArchiveError where the file is damaged, or was written meanwhile."""
         with _reading:
             if self._array is None:
                 assert self._tensor is not None
                 self._array, self._tensor = self._tensor.array, None
             return self._array
+
+    def once(self) -> Array:
+        """`array`, for one use: where it is not read yet, it is read, and its memory goes with the result."""
+        with _reading:
+            if self._array is not None:
+                return self._array
+            assert self._tensor is not None
+            return self._tensor.once()
+
+    @property
+    def identity(self) -> int:
+        """The id of the array, or this one's as long as there is none."""
+        return id(self if self._array is None else self._array)
 
 
 class Attributes(dict[str, Any]):
@@ -60,6 +78,10 @@ class Attributes(dict[str, Any]):
     def peek(self) -> ItemsView[str, Any]:
         """Names and values as they are, nothing read."""
         return super().items()
+
+    def held(self, name: str) -> Any:
+        """The value of a name as it is, nothing read."""
+        return super().__getitem__(name)
 
     def _read(self) -> None:
         for name, value in super().items():
@@ -109,6 +131,16 @@ class Attributes(dict[str, Any]):
     __hash__ = None
 
 
-def peek(attributes: dict[str, Any]) -> ItemsView[str, Any]:
+def peek(attributes: Mapping[str, Any]) -> ItemsView[str, Any]:
     """Names and values of attributes, of which nothing is read for it: an array may be `Deferred`."""
     return attributes.peek() if isinstance(attributes, Attributes) else attributes.items()
+
+
+def held(attributes: Mapping[str, Any], name: str) -> Any:
+    """The value of one attribute, of which nothing is read for it. Raises KeyError."""
+    return attributes.held(name) if isinstance(attributes, Attributes) else attributes[name]
+
+
+def identity(array: Array | Deferred) -> int:
+    """Equal for what is one array: before it is read, and after."""
+    return array.identity if type(array) is Deferred else id(array)

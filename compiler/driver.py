@@ -20,10 +20,12 @@ from stepwell.compiler.backends import jit
 from stepwell.compiler.backends.target import host as host_target
 from stepwell.compiler.cache import Cache
 from stepwell.compiler.pipeline import STEPS, Report, Verify, run
+from stepwell.compiler.preparation import Group, prepared
 from stepwell.compiler.program import Program, Resources
 from stepwell.compiler.threads_of_compilation import Aside
 from stepwell.dialects.levels import LINALG, LOOPS
 from stepwell.dialects.target import Target
+from stepwell.lowering.cpu.divide_prepare import GROUP
 from stepwell.lowering.loops_to_llvm.lower_entry import PREPARE, LoopsToLlvm, entry_name, part_of
 from stepwell.runtime.function import NativeFunction
 
@@ -36,20 +38,23 @@ class Compiled:
     """Objects of a program, before they are linked: everything here is bytes and plain data.
 
     `order`: for each result of the method, its position among what the native function gives (the caller's
-    buffers first, then numbers and buffers of the program's own). `prepared`: the names of what `prepare` gives.
+    buffers first, then numbers and buffers of the program's own). `groups`: what `prepare` reads and gives, in parts.
     """
 
     forward: jit.CompiledObject
     order: tuple[int, ...]
     prepare: jit.CompiledObject | None = None
-    prepared: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    @property
+    def prepared(self) -> tuple[str, ...]:
+        """The names of what `prepare` gives."""
+        return tuple(name for group in self.groups for name in group.prepared)
 
     def load(self, resources: Mapping[str, Array]) -> NativeProgram:
         """Link, prepare the weights, and bind the constants. Raises KeyError for a missing resource."""
         constants: dict[str, Array] = dict(resources)
-        if self.prepare is not None:
-            values = jit.load(self.prepare, constants)()
-            constants.update(zip(self.prepared, (np.asarray(value) for value in values), strict=True))
+        constants.update(prepared(self.prepare, self.groups, resources.__getitem__))
         return NativeProgram(jit.load(self.forward, constants), self.order)
 
 
@@ -101,15 +106,15 @@ def compile_program(
     entry = entry_name(program.module)
     order = result_order(functions[entry])
     prepare: Aside[jit.CompiledObject] | None = None
-    prepared: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
     if PREPARE in functions:
-        prepared = tuple(_result_names(functions[PREPARE]))
+        groups = groups_of(functions[PREPARE])
         part = Program(part_of(program.module, PREPARE, entry), program.resources)
         prepare = _begin(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
     # LLVM works on the first object while Python lowers to the second.
     forward = _begin(program, "", target, report, verify=verify, profile=profile, cache=cache)
     started = time.perf_counter()
-    compiled = Compiled(forward.result(), order, prepare.result() if prepare is not None else None, prepared)
+    compiled = Compiled(forward.result(), order, prepare.result() if prepare is not None else None, groups)
     report.timings.append(("llvm", time.perf_counter() - started))
     return compiled, report
 
@@ -141,11 +146,16 @@ def result_order(function: func.FuncOp) -> tuple[int, ...]:
     return tuple(numbers.index(i) for i in range(len(numbers)))
 
 
-def _result_names(function: func.FuncOp) -> list[str]:
-    """The names of the results of @prepare, in the order of its buffers."""
-    outputs = [a for a in _dictionaries(function.arg_attrs) if a.get("host.kind") == OUTPUT]
-    names = [attributes["host.name"] for attributes in outputs]
-    return [name.data for name in names if isinstance(name, StringAttr)]
+def groups_of(function: func.FuncOp) -> tuple[Group, ...]:
+    """What @prepare reads and gives, by groups, each in the order of its arguments."""
+    found: dict[int, tuple[list[str], list[str]]] = {}
+    for attributes in _dictionaries(function.arg_attrs):
+        name = attributes.get("host.name")
+        if isinstance(name, StringAttr) and attributes["host.kind"] in (OUTPUT, CONSTANT):
+            number = _number(attributes[GROUP]) if GROUP in attributes else 0
+            read, made = found.setdefault(number, ([], []))
+            (made if attributes["host.kind"] == OUTPUT else read).append(name.data)
+    return tuple(Group(tuple(read), tuple(made)) for _, (read, made) in sorted(found.items()))
 
 
 def _dictionaries(given: ArrayAttr[DictionaryAttr] | None) -> list[Mapping[str, Attribute]]:
@@ -157,4 +167,4 @@ def _number(attribute: Attribute) -> int:
     return attribute.value.data
 
 
-OUTPUT = StringAttr("output")
+OUTPUT, CONSTANT = StringAttr("output"), StringAttr("constant")

@@ -2,12 +2,13 @@
 
     weights = PackedWeights(cache.default(), identity, variant)
     arrays = weights.find()                # read-only views of a map, or None
-    weights.keep(arrays)                   # written by another thread, whole or not at all
+    file = weights.begin({"packed.0": (np.dtype(np.float32), (24, 768, 32))})
+    file.put("packed.0", array)            # the array may be forgotten
+    arrays = file.finish()                 # the same views; the file itself is there when the disk has it
 
 The identity is that of an archive (of its file, and of the checksums of its records), so that other weights have
-another one. A file is a sealed table of its arrays and then their bytes, each from a page boundary on. All bytes are
-not read again when it is mapped; the first word of every page is, so that a file whose pages never reached the disk is
-not taken for a whole one.
+another one. A file is a sealed table of its arrays and then their bytes, each from a page boundary on. It takes its
+name when the disk has all of it; when it is mapped, nothing is read again but a few words all over it.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ import mmap
 import os
 import shutil
 import struct
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stepwell.compiler.cache import Cache, key_of, whole_file
+from stepwell.compiler.cache import Cache, key_of
 from stepwell.runtime.abi import dtype_of
 
 Array = np.ndarray[Any, Any]
 
-MAGIC = b"stepwell weights 1\n"
+MAGIC = b"stepwell weights 2\n"
 PAGE = 4096
 SMALLEST = 4 << 20
 """Bytes of weights below which packing them again is quicker than another file is worth."""
@@ -52,19 +56,17 @@ _HEAD = struct.Struct("<32sQ")
 FOLDER = "weights"
 """Where the files are, in the cache's directory."""
 
+SAMPLES = 8
+"""Pages of an array whose first words are looked at before it is trusted."""
 
-def known(cache: Cache, identity: str) -> bool:
-    """Whether there are packed weights of an archive, for some call or other."""
-    if cache.directory is None:
-        return False
-    try:
-        return any(name.startswith(_prefix(identity)) for name in os.listdir(cache.directory / FOLDER))
-    except OSError:
-        return False
+WORD = 8
+"""Bytes of such a word."""
 
+MOST = 1 << 30
+"""Bytes that one call writes; systems have limits of their own."""
 
-def _prefix(identity: str) -> str:
-    return f"{identity[:16]}-"
+Kind = tuple[np.dtype[Any], tuple[int, ...]]
+"""dtype and sizes of an array."""
 
 
 class PackedWeights:
@@ -74,7 +76,7 @@ class PackedWeights:
         self.limit = limit
         self._folder = cache.directory / FOLDER if cache.directory is not None else None
         self._key = key_of("weights", identity, variant)
-        self._name = f"{_prefix(identity)}{self._key}"
+        self._name = f"{identity[:16]}-{self._key}"
 
     @property
     def path(self) -> Path | None:
@@ -97,33 +99,28 @@ class PackedWeights:
         except (OSError, ValueError):
             return None
 
-    def keep(self, arrays: Mapping[str, Array]) -> threading.Thread | None:
-        """Write the arrays, which nobody may change, in a thread of its own (which is given, if there is one)."""
-        size = sum(array.nbytes for array in arrays.values())
+    def begin(self, kinds: Mapping[str, Kind]) -> Writing | None:
+        """A file to be filled with arrays of these dtypes and sizes, if it is worth one and the disk has room. Fails
+        silently where the disk does not allow it, like every cache."""
+        size = sum(_bytes(*kind) for kind in kinds.values())
         if self._folder is None or not SMALLEST <= size <= self.limit:
             return None
-        # Not a daemon: a process that ends with its first result leaves a whole file too.
-        thread = threading.Thread(target=self._write, args=(dict(arrays),), name="stepwell-weights", daemon=False)
-        thread.start()
-        return thread
-
-    def _write(self, arrays: dict[str, Array]) -> None:
-        """Fails silently where the disk does not allow it, like every cache."""
-        assert self._folder is not None
-        with contextlib.suppress(OSError):
+        try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            table, offset = _table(arrays)
-            if offset * SHARE > shutil.disk_usage(self._folder).free:
-                return
-            with whole_file(self._folder / self._name) as file:
-                file.write(_sealed(self._key, table))
-                for place, array in zip(table["arrays"], arrays.values(), strict=True):
-                    file.seek(place[3])
-                    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-                file.truncate(offset)
-                file.flush()
-                os.fsync(file.fileno())
-            self.trim()
+            if size * SHARE > shutil.disk_usage(self._folder).free:
+                return None
+            return Writing(self, self._folder / self._name, kinds)
+        except OSError:
+            return None
+
+    def sealed(self, table: Mapping[str, Any]) -> bytes:
+        """The head of a file."""
+        text = json.dumps(table).encode()
+        return MAGIC + _HEAD.pack(hashlib.sha256(self._key.encode() + text).digest(), len(text)) + text
+
+    def mapped(self, descriptor: int) -> dict[str, Array] | None:
+        """The arrays of an open file; None for one that is damaged, or another key's."""
+        return _mapped(self._key, descriptor)
 
     def trim(self) -> None:
         """Remove what other processes left unfinished, and the files used longest ago until the rest fits the limit."""
@@ -144,15 +141,62 @@ class PackedWeights:
                 total -= size
 
 
-def _table(arrays: Mapping[str, Array]) -> tuple[dict[str, Any], int]:
-    """What the head of a file says, and the file's size."""
-    names = [[name, array.dtype.name, list(array.shape)] for name, array in arrays.items()]
-    offset = _pages(len(MAGIC) + _HEAD.size + len(json.dumps(names)) + 64 * len(names) + PAGE)
-    places = []
-    for part, array in zip(names, arrays.values(), strict=True):
-        places.append([*part, offset, _first_words(array.reshape(-1).view(np.uint8))])
-        offset += _pages(array.nbytes)
-    return {"arrays": places, "size": offset}, offset
+class Writing:
+    """A file that is being filled, one array after the other. Raises OSError where the disk is full."""
+
+    def __init__(self, weights: PackedWeights, path: Path, kinds: Mapping[str, Kind]) -> None:
+        self._weights, self._path = weights, path
+        names = [[name, dtype.name, list(shape)] for name, (dtype, shape) in kinds.items()]
+        offset = _pages(len(MAGIC) + _HEAD.size + len(json.dumps(names)) + 64 * len(names) + PAGE)
+        self._places: dict[str, list[Any]] = {}
+        for name, (dtype, shape) in kinds.items():
+            self._places[name] = [name, dtype.name, list(shape), offset, 0]
+            offset += _pages(_bytes(dtype, shape))
+        self._size = offset
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        self._file, self._temporary = os.fdopen(handle, "w+b", buffering=0), Path(temporary)
+
+    def put(self, name: str, array: Array) -> None:
+        """Write one of the arrays, which may be forgotten then."""
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        place = self._places[name]
+        place[4] = _checksum(data.size, lambda start: data[start : start + WORD].tobytes())
+        self._write(place[3], data.data)
+
+    def finish(self) -> dict[str, Array]:
+        """The arrays, mapped, all of which have been put. The file takes its name in a thread of its own, once the
+        disk has it."""
+        self._file.truncate(self._size)
+        self._write(0, memoryview(self._weights.sealed({"arrays": list(self._places.values()), "size": self._size})))
+        self._file.seek(0)
+        found = self._weights.mapped(self._file.fileno())
+        assert found is not None
+        # Not a daemon: a process that ends with its first result leaves a whole file too.
+        threading.Thread(target=self._name, name="stepwell-weights", daemon=False).start()
+        return found
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _write(self, offset: int, data: memoryview) -> None:
+        while data:
+            written = os.pwrite(self._file.fileno(), data[:MOST], offset)
+            data, offset = data[written:], offset + written
+
+    def _name(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._temporary, self._path)
+            self._weights.trim()
+        except OSError:
+            self.abandon()
+
+
+def _bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    return dtype.itemsize * prod(shape)
 
 
 def _pages(size: int) -> int:
@@ -160,15 +204,13 @@ def _pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
 
 
-def _first_words(data: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
-    """A checksum of the first word of every page."""
-    whole = data[: data.size // 8 * 8].view(np.uint64)[:: PAGE // 8]
-    return int(np.bitwise_xor.reduce(whole * np.arange(1, 2 * whole.size, 2, dtype=np.uint64)))
-
-
-def _sealed(key: str, table: Mapping[str, Any]) -> bytes:
-    text = json.dumps(table).encode()
-    return MAGIC + _HEAD.pack(hashlib.sha256(key.encode() + text).digest(), len(text)) + text
+def _checksum(size: int, read: Callable[[int], bytes], first: int = 0) -> int:
+    """Of the first words of a few pages, all over an array of so many bytes that begins at `first`."""
+    pages = size // PAGE
+    found = 0
+    for start in range(0, max(pages, 1) * PAGE, max(pages // SAMPLES, 1) * PAGE):
+        found = zlib.crc32(read(first + start)[: size - start], found)
+    return found
 
 
 def _mapped(key: str, descriptor: int) -> dict[str, Array] | None:
@@ -188,10 +230,11 @@ def _mapped(key: str, descriptor: int) -> dict[str, Array] | None:
     arrays: dict[str, Array] = {}
     for name, dtype, shape, offset, words in table["arrays"]:
         array: Array = np.ndarray(tuple(shape), dtype_of(dtype), memory, offset)
-        if _first_words(array.reshape(-1).view(np.uint8)) != words:
+        # Not through the map, which would bring the neighbours of every page that is looked at.
+        if _checksum(array.nbytes, lambda start: os.pread(descriptor, WORD, start), offset) != words:
             return None
         arrays[name] = array
     return arrays
 
 
-__all__ = ["PackedWeights", "known"]
+__all__ = ["PackedWeights", "Writing"]

@@ -24,6 +24,7 @@ from stepwell.dialects.levels import BY_NAME, LINALG, LLVM, LOOPS, TILE, TORCH, 
 from stepwell.dialects.target import Target
 from stepwell.lowering import linalg
 from stepwell.lowering.cpu.distribute import Distribute
+from stepwell.lowering.cpu.divide_prepare import DividePrepare
 from stepwell.lowering.cpu.expand_math import ExpandMath
 from stepwell.lowering.host_bufferize import BufferizeHost
 from stepwell.lowering.host_bufferize.scratch import AttachScratch
@@ -65,6 +66,7 @@ STEPS: tuple[Step, ...] = (
                     FormKernels, measured,          # groups of them, each with a schedule for the target
     enter(TILE),    BufferizeHost(),                # memory first: it reads kernels as values
                     LowerKernels, AttachScratch,    # loops and vectors; scratch is known only now
+                    DividePrepare(),                # weights are packed a few at a time
     enter(LOOPS),   ExpandMath, Distribute(),       # what LLVM has no good code for; who does which iteration
                     LoopsToLlvm,
     enter(LLVM),

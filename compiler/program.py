@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
+from stepwell.compiler.deferred import Attributes, Deferred, identity, peek
 from stepwell.dialects.diagnostics import CompileError, Location
 from stepwell.dialects.levels import BY_NAME, Level
 from stepwell.dialects.text import parse, print_text
@@ -28,14 +29,21 @@ LEVEL = "stepwell.level"
 
 
 class Resources(Mapping[str, Array]):
-    """The arrays behind `dense_resource<name>` constants. Nothing is copied: an array may be a mapped file."""
+    """The arrays behind `dense_resource<name>` constants. Nothing is copied: an array may be a mapped file, or one that
+    is not read before somebody asks for it."""
 
     def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
-        self._arrays: dict[str, Array] = dict(arrays or {})
-        self._names: dict[int, str] = {id(array): name for name, array in self._arrays.items()}
+        self._arrays = Attributes(peek(arrays or {}))
+        self._names: dict[int, str] = {identity(array): name for name, array in self._arrays.peek()}
 
     def __getitem__(self, name: str) -> Array:
-        return self._arrays[name]
+        array: Array = self._arrays[name]
+        return array
+
+    def held(self, name: str) -> Array | Deferred:
+        """An array as it is, not read for it. Raises KeyError."""
+        found: Array | Deferred = self._arrays.held(name)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -45,7 +53,7 @@ class Resources(Mapping[str, Array]):
 
     def add(self, array: Array, name: str = "constant") -> str:
         """The name under which an array is kept: `name`, or one made from it; one array has one name."""
-        known = self._names.get(id(array))
+        known = self._names.get(identity(array))
         if known is not None:
             return known
         unique, count = name, 0
@@ -53,11 +61,11 @@ class Resources(Mapping[str, Array]):
             count += 1
             unique = f"{name}_{count}"
         self._arrays[unique] = array
-        self._names[id(array)] = unique
+        self._names[identity(array)] = unique
         return unique
 
     def __repr__(self) -> str:
-        total = sum(array.nbytes for array in self._arrays.values())
+        total = sum(array.nbytes for _, array in self._arrays.peek())
         return f"<{len(self)} resources, {total} bytes>"
 
 

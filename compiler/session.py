@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from stepwell.compiler import cache as object_cache
-from stepwell.compiler.deferred import Deferred, peek
+from stepwell.compiler.deferred import Deferred, held, identity, peek
 from stepwell.compiler.executable import Artifact, AttributePath, Executable, leaf_positions
 from stepwell.compiler.method import Method, MoreState, place_of
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
@@ -176,7 +176,7 @@ class Session:
         specialized = self.specialized(method, call, pattern, state)
         resources = specialized.program.resources
         artifact = compile_specialized(specialized, self.target, self.cache)
-        sources = sources_of({n: resources[n] for n in constant_names(artifact)}, method.owner, self.constants)
+        sources = sources_of({n: resources.held(n) for n in constant_names(artifact)}, method.owner, self.constants)
         if self.cache is not None and key is not None and sources is not None:
             self.cache.put(key, artifact.with_metadata(sources=sources).to_bytes())
         request = self.request(method, call, pattern, state)
@@ -304,20 +304,22 @@ def sources_of(
     resources: Mapping[str, Any], root: ScriptObject | None, constants: Sequence[Any]
 ) -> dict[str, Source] | None:
     """Where each resource lies in the program's objects; None if one lies nowhere (a literal of the source)."""
-    places: dict[int, Source] = {id(c): ["constants", n] for n, c in enumerate(constants) if isinstance(c, np.ndarray)}
+    places: dict[int, Source] = {
+        identity(c): ["constants", n] for n, c in enumerate(constants) if isinstance(c, np.ndarray)
+    }
     if root is not None:
         _places_of(root, ["object"], places, set())
-    found = {name: places.get(id(array)) for name, array in resources.items()}
+    found = {name: places.get(identity(array)) for name, array in resources.items()}
     return None if None in found.values() else {k: v for k, v in found.items() if v is not None}
 
 
 def _places_of(value: Any, path: Source, places: dict[int, Source], seen: set[int]) -> None:
-    if isinstance(value, np.ndarray):
-        places.setdefault(id(value), path)
+    if isinstance(value, (np.ndarray, Deferred)):
+        places.setdefault(identity(value), path)
     elif isinstance(value, ScriptObject):
         if id(value) not in seen:
             seen.add(id(value))
-            for name, inner in value.attributes.items():
+            for name, inner in peek(value.attributes):
                 _places_of(inner, [*path, name], places, seen)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
@@ -329,16 +331,21 @@ def _places_of(value: Any, path: Source, places: dict[int, Source], seen: set[in
 
 
 class FoundArrays(Mapping[str, np.ndarray[Any, Any]]):
-    """The opposite: the arrays by resource name, each looked up (and read) when it is asked for."""
+    """The opposite: the arrays by resource name, each looked up when it is asked for, and read then; not by `held`."""
 
     def __init__(self, sources: Mapping[str, Source], root: ScriptObject | None, constants: Sequence[Any]) -> None:
         self.sources, self.root, self.constants = sources, root, constants
 
     def __getitem__(self, name: str) -> Any:
+        found = self.held(name)
+        return found.array() if type(found) is Deferred else found
+
+    def held(self, name: str) -> Any:
+        """An array as it is, not read for it."""
         first, *rest = self.sources[name]
         value: Any = self.constants if first == "constants" else self.root
         for step in rest:
-            value = value.attributes[str(step)] if isinstance(value, ScriptObject) else value[step]
+            value = held(value.attributes, str(step)) if isinstance(value, ScriptObject) else value[step]
         return value
 
     def __iter__(self) -> Iterator[str]:

@@ -6,20 +6,35 @@ Everything that needs xDSL is imported inside functions: loading a variant from 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from stepwell.compiler.deferred import Deferred
 from stepwell.compiler.executable import Artifact, AttributePath, Executable, Input, leaf_positions
 from stepwell.compiler.signature import SMALLEST_SYMBOLIC, Call, Pattern, describe, facts_of
+
+Array = np.ndarray[Any, Any]
 
 if TYPE_CHECKING:
     from stepwell.compiler.packed_weights import PackedWeights
     from stepwell.compiler.program import Program
     from stepwell.dialects.target import Target
     from stepwell.lowering.torch.specialize import Contract
+
+
+class Arrays(Protocol):
+    """Weights by name, some of them not read yet."""
+
+    def __getitem__(self, name: str) -> Array: ...
+    def __contains__(self, name: object) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+
+    def held(self, name: str) -> Array | Deferred:
+        """One as it is, not read for it."""
 
 
 @dataclass(frozen=True)
@@ -117,41 +132,26 @@ def compile_specialized(specialized: Specialized, target: Target | None, cache: 
             "results": specialized.results,
             "used_state": sorted(list(p) for p in specialized.used_state),
             "order": list(compiled.order),
-            "prepared": list(compiled.prepared),
+            "constants": sorted(name for name in compiled.forward.constants if name not in compiled.prepared),
+            "groups": [[list(group.constants), list(group.prepared)] for group in compiled.groups],
         },
     )
 
 
 def constant_names(artifact: Artifact) -> set[str]:
     """The resources that an artifact's code takes."""
-    from stepwell.compiler.backends import jit
-    from stepwell.runtime.abi import FrameLayout
-
-    layouts = [FrameLayout.from_json(jit.CompiledObject.from_bytes(p).layout) for p in artifact.parts.values()]
-    names = {slot.name for layout in layouts for slot in layout.arguments if slot.kind == "constant"}
-    return names - set(artifact.metadata["prepared"])
+    return {name for read, _ in artifact.metadata["groups"] for name in read} | set(artifact.metadata["constants"])
 
 
-def link(
-    artifact: Artifact,
-    resources: Mapping[str, np.ndarray[Any, Any]],
-    request: Request,
-    weights: PackedWeights | None = None,
-) -> Executable:
+def link(artifact: Artifact, resources: Arrays, request: Request, weights: PackedWeights | None = None) -> Executable:
     """An executable from what the cache holds, its weights prepared (or found in `weights`, or left there) and bound,
     for calls like the request's."""
     from stepwell.compiler.backends import jit
 
     data = artifact.metadata
     constants = _Constants(resources)
-    if "prepare" in artifact.parts:
-        found = weights.find() if weights is not None else None
-        if found is None:
-            prepare = jit.load(jit.CompiledObject.from_bytes(artifact.parts["prepare"]), constants)
-            found = dict(zip(data["prepared"], map(np.asarray, prepare()), strict=True))
-            if weights is not None:
-                weights.keep(found)
-        constants.prepared.update(found)
+    found = weights.find() if weights is not None else None
+    constants.prepared.update(_prepared(artifact, resources, weights) if found is None else found)
     native = jit.load(jit.CompiledObject.from_bytes(artifact.parts["forward"]), constants)
     inputs: tuple[Input, ...] = tuple((kind, tuple(where)) for kind, where in data["inputs"])
     positions = request.positions()
@@ -166,10 +166,34 @@ def link(
     )
 
 
+def _prepared(artifact: Artifact, resources: Arrays, weights: PackedWeights | None) -> dict[str, Array]:
+    """What is packed of the weights, by name; where it is written to the file `weights`, that has the others too."""
+    from stepwell.compiler.backends import jit
+    from stepwell.compiler.preparation import Group, prepared
+    from stepwell.runtime.abi import FrameLayout
+
+    groups = [Group(tuple(read), tuple(made)) for read, made in artifact.metadata["groups"]]
+    code = jit.CompiledObject.from_bytes(artifact.parts["prepare"]) if groups else None
+    others = artifact.metadata["constants"]
+    file = None
+    if weights is not None:
+        slots = FrameLayout.from_json(code.layout).arguments if code is not None else ()
+        made = {s.name: (s.numpy_dtype, s.shape or ()) for s in slots if s.kind == "output"}
+        kept = {name: (resources.held(name).dtype, resources.held(name).shape) for name in others}
+        file = weights.begin({**made, **kept})
+
+    def once(name: str) -> Array:
+        held = resources.held(name)
+        array = held.once() if type(held) is Deferred else held
+        return np.ascontiguousarray(array).reshape(array.shape)
+
+    return prepared(code, groups, once, file, others)
+
+
 class _Constants(Mapping[str, np.ndarray[Any, Any]]):
     """Resources and prepared buffers by name; resources are made contiguous when they are asked for."""
 
-    def __init__(self, resources: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def __init__(self, resources: Arrays) -> None:
         self.resources = resources
         self.prepared: dict[str, np.ndarray[Any, Any]] = {}
 

@@ -39,6 +39,11 @@ class CompiledObject:
     code: bytes
     layout: str
 
+    @property
+    def constants(self) -> list[str]:
+        """The names of the arrays that the code takes beside its arguments."""
+        return [slot.name for slot in FrameLayout.from_json(self.layout).arguments if slot.kind == "constant"]
+
     def to_bytes(self) -> bytes:
         """For the cache."""
         text = self.layout.encode()

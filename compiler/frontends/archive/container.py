@@ -84,12 +84,16 @@ class Container:
             raise ArchiveError(f"record {name!r} is damaged: its checksum does not match")
         return data
 
-    def array(self, name: str) -> tuple[Bytes, bool]:
-        """The bytes of a record as a read-only array, and whether they are mapped from the file."""
+    def array(self, name: str, *, copied: bool = False) -> tuple[Bytes, bool]:
+        """The bytes of a record as a read-only array, and whether they are mapped from the file: not where they are
+        wanted `copied`."""
         entry = self._entry(name)
         if entry.method != STORED:
             return np.frombuffer(self.read(name), np.uint8), False
-        array, mapped = self.source.array(entry.data, entry.size)
+        if copied:
+            array, mapped = np.frombuffer(self.source.copy(entry.data, entry.size), np.uint8), False
+        else:
+            array, mapped = self.source.array(entry.data, entry.size)
         if self.verify and zlib.crc32(array.data) != entry.crc:
             why = ", or the file was written while it was in use" if self.stays_open else ""
             raise ArchiveError(f"record {name!r} is damaged{why}: its checksum does not match")

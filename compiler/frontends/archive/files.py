@@ -32,6 +32,10 @@ class ByteSource:
         """Exactly these bytes; ArchiveError when the file ends before."""
         raise NotImplementedError
 
+    def copy(self, offset: int, length: int) -> bytes:
+        """`read`, past the map: none of its pages enters memory for it."""
+        return self.read(offset, length)
+
     def array(self, offset: int, length: int) -> tuple[Bytes, bool]:
         """These bytes as a read-only array, and whether it is a view of a map instead of a copy."""
         raise NotImplementedError
@@ -71,11 +75,16 @@ class FileSource(ByteSource):
             self.view = np.frombuffer(_map(file.fileno(), self.length), np.uint8)
 
     def read(self, offset: int, length: int) -> bytes:
-        if self.view is not None:
-            found = self.view[offset : offset + length].tobytes()
-        else:
-            self.file.seek(offset)
-            found = self.file.read(length)
+        if self.view is None:
+            return self.copy(offset, length)
+        found = self.view[offset : offset + length].tobytes()
+        if len(found) != length:
+            raise ArchiveError(f"{self.name} ends too early")
+        return found
+
+    def copy(self, offset: int, length: int) -> bytes:
+        self.file.seek(offset)
+        found = self.file.read(length)
         if len(found) != length:
             raise ArchiveError(f"{self.name} ends too early")
         return found

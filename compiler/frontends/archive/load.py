@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
@@ -51,16 +50,16 @@ def read(
     mmap: bool | None = None,
     verify: bool = True,
     limits: Limits = DEFAULT,
-    later: Callable[[str], bool] | None = None,
+    later: bool = False,
 ) -> ArchiveData:
     """Read a TorchScript archive from a path, a file opened in binary mode, or bytes.
 
     `map_location` ("cpu", "cuda:0", or whatever prints as one) replaces the device of every tensor and device value.
     `extra_files` is filled as torch.jit.load fills it: for each of its keys that the archive holds, the bytes.
     `mmap`: True maps uncompressed tensors from the file, False copies them, None maps where the file cannot change.
-    `verify=False` skips the checksums of uncompressed tensors (everything else is always verified). Where `later`
-    says so of the archive's identity, the data of the root's tensors is read (and verified) when it is asked for;
-    the file stays open for as long.
+    `verify=False` skips the checksums of uncompressed tensors (everything else is always verified). With `later`, the
+    data of the root's tensors is read (and verified) when it is asked for, if the archive is a file, which stays open
+    for as long.
 
     Raises ArchiveError (damaged, hostile, too new, or no TorchScript archive), UnsupportedError (quantized or sparse
     tensors and the like, naming the attribute), OSError (the file cannot be read).
@@ -68,7 +67,7 @@ def read(
     location = _device(map_location)
     with open_container(file, limits=limits, mmap=mmap, verify=verify) as container:
         identity = container.identity()
-        container.stays_open = later is not None and identity is not None and later(identity)
+        container.stays_open = later and identity is not None
         root = _unpickle(container, "data", location, later=container.stays_open)
         constants = _unpickle(container, "constants", location)
         if type(constants) is not tuple:

@@ -66,11 +66,14 @@ class Storages:
         self._found[name, dtype] = storage
         return storage
 
-    def _load(self, name: str, dtype: str, numel: int) -> tuple[Array, bool]:
-        """The elements, and whether they are mapped from the file."""
-        if name not in self._bytes:
-            self._bytes[name] = self.container.array(name)
-        raw, mapped = self._bytes[name]
+    def _load(self, name: str, dtype: str, numel: int, once: bool = False) -> tuple[Array, bool]:
+        """The elements, and whether they are mapped from the file; `once` where they are read again the next time."""
+        if once and name not in self._bytes:
+            raw, mapped = self.container.array(name, copied=True)
+        else:
+            if name not in self._bytes:
+                self._bytes[name] = self.container.array(name)
+            raw, mapped = self._bytes[name]
         wanted = numpy_dtype(dtype)
         raw = raw[: numel * wanted.itemsize]
         if raw.__array_interface__["data"][0] % wanted.alignment and numel:

@@ -52,7 +52,7 @@ class Storage:
     `key` is the record's name ("data/7") and its identity: tensors whose storages have the same key alias each
     other. `dtype` is torch's name, `numel` the number of elements, `device` where it was saved (or what
     map_location says), `mapped` whether the array is a view of the file. `read` gives the array and `mapped` where
-    they are read later.
+    they are read later; told True, it keeps nothing of what it read.
     """
 
     key: str
@@ -61,16 +61,20 @@ class Storage:
     device: str
     loaded: Array | None
     mapped: bool = False
-    read: Callable[[], tuple[Array, bool]] | None = None
+    read: Callable[[bool], tuple[Array, bool]] | None = None
 
     @property
     def data(self) -> Array | None:
         """A read-only one-dimensional array of `numel` elements; None when the archive left the data out (only among
         traced inputs)."""
         if self.read is not None:
-            self.loaded, self.mapped = self.read()
+            self.loaded, self.mapped = self.read(False)
             self.read = None
         return self.loaded
+
+    def once(self) -> Array | None:
+        """`data`; where it is read later, for this one use."""
+        return self.loaded if self.read is None else self.read(True)[0]
 
 
 @dataclass(eq=False, slots=True)
@@ -99,7 +103,13 @@ class TensorData:
     @property
     def array(self) -> Array:
         """A read-only numpy view, without a copy; ArchiveError when the archive left the data out."""
-        data = self.storage.data
+        return self._view(self.storage.data)
+
+    def once(self) -> Array:
+        """`array`; where its data is read later, it is read for this one use, and its memory goes with the array."""
+        return self._view(self.storage.once())
+
+    def _view(self, data: Array | None) -> Array:
         if data is None:
             raise ArchiveError(f"the archive does not hold the data of the tensor {self.storage.key!r}")
         item = data.dtype.itemsize

@@ -19,6 +19,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute
 
+from stepwell.compiler.deferred import Deferred
 from stepwell.compiler.frontends.language.bindings import Value, constant_of
 from stepwell.compiler.frontends.language.static_types import (
     BOOL,
@@ -145,7 +146,7 @@ def array_literal(f: Lowering, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
     return found
 
 
-def literal_operation(handle: str, array: np.ndarray[Any, np.dtype[Any]]) -> operations.TensorLiteral:
+def literal_operation(handle: str, array: np.ndarray[Any, np.dtype[Any]] | Deferred) -> operations.TensorLiteral:
     """`torch.tensor.literal(dense_resource<handle> : tensor<...>)`."""
     dtype = dtypes.from_numpy(array.dtype)
     attribute = DenseResourceAttr(StringAttr(handle), TensorType(dtype.torch, list(array.shape)))

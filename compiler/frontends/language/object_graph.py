@@ -9,6 +9,7 @@ import numpy as np
 from xdsl.dialects.builtin import BoolAttr, FloatAttr, IntegerAttr, StringAttr, f64, i64
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
+from stepwell.compiler.deferred import Deferred, held
 from stepwell.compiler.frontends.language.constants import literal_operation
 from stepwell.compiler.frontends.language.static_types import Type, class_type, is_subtype, without_none
 from stepwell.compiler.objects import Device, EnumMember, ScriptClass, ScriptObject
@@ -51,7 +52,7 @@ class ObjectGraph:
         for name, type_ in (use.attributes if use is not None else {}).items():
             if name not in value.attributes:
                 raise UnsupportedError(f"the object {path or 'itself'} has no value for its attribute {name!r}")
-            inner = self.value(value.attributes[name], type_, f"{path}.{name}" if path else name)
+            inner = self.value(held(value.attributes, name), type_, f"{path}.{name}" if path else name)
             slots.append(operations.Slot.create(operands=[inner], properties={"name": StringAttr(name)}))
         if use is None:
             self._uses[value.cls] = _Nothing()
@@ -73,7 +74,7 @@ class ObjectGraph:
     def _compound(self, value: Any, type_: Type, path: str) -> SSAValue:
         if isinstance(value, ScriptObject):
             return self.object(value, path)
-        if isinstance(value, np.ndarray):
+        if isinstance(value, (np.ndarray, Deferred)):
             return self._add(literal_operation(self._resources.name_of(value, path), value))
         if isinstance(value, tuple) and type_.is_tuple:
             parts = [self.value(v, t, f"{path}.{n}") for n, (v, t) in enumerate(zip(value, type_.args, strict=True))]
@@ -134,7 +135,7 @@ def _narrowed(value: Any, type_: Type) -> Type:
     type_ = without_none(type_)
     if type_.kind != "Union":
         return type_
-    kinds = {list: "List", dict: "Dict", np.ndarray: "Tensor"}
+    kinds = {list: "List", dict: "Dict", np.ndarray: "Tensor", Deferred: "Tensor"}
     if isinstance(value, ScriptObject):
         return next((t for t in type_.args if is_subtype(class_type(value.cls), t)), type_)
     if isinstance(value, tuple):

@@ -17,6 +17,8 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr, UnitAttr
 from xdsl.ir import Attribute, Block, Operation, Region
 
+from stepwell.compiler.deferred import Attributes, Deferred
+
 # The modules below register how each construct is lowered.
 from stepwell.compiler.frontends.language import (
     attributes,
@@ -45,14 +47,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _RULES = (attributes, calls, conditions, displays, loops, operators, statements, subscripts, torch_functions)
 
 
-class Resources(dict[str, Array]):
+class Resources(Attributes):
     """The arrays that the program's IR refers to, by name; `known` has the names of all that it could."""
 
     def __init__(self, known: Names) -> None:
         super().__init__()
         self._names = known
 
-    def name_of(self, array: Array, wish: str = "constant") -> str:
+    def name_of(self, array: Array | Deferred, wish: str = "constant") -> str:
         """The name of an array, made from `wish` if it has none yet."""
         found = self._names.name(array, wish)
         self[found] = array

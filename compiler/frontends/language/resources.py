@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.compiler.deferred import Attributes, Deferred, identity, peek
 from stepwell.compiler.objects import ScriptFunction, ScriptObject
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -21,14 +22,14 @@ class Names:
     """Gives arrays names that are MLIR identifiers, each array object one, and each name once."""
 
     def __init__(self) -> None:
-        self.by_name: dict[str, Array] = {}
+        self.by_name = Attributes()
         self._by_identity: dict[int, str] = {}
 
-    def name(self, array: Array, wish: str) -> str:
+    def name(self, array: Array | Deferred, wish: str) -> str:
         """The name of an array: what it got first, else one made from `wish`."""
-        found = self._by_identity.get(id(array))
+        found = self._by_identity.get(identity(array))
         if found is None:
-            found = self._by_identity[id(array)] = self._free(wish)
+            found = self._by_identity[identity(array)] = self._free(wish)
             self.by_name[found] = array
         return found
 
@@ -55,8 +56,8 @@ def names_of(root: ScriptObject | ScriptFunction) -> Names:
     return names
 
 
-def _arrays(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Array]]:
-    if isinstance(value, np.ndarray):
+def _arrays(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Array | Deferred]]:
+    if isinstance(value, (np.ndarray, Deferred)):
         yield path, value
         return
     if isinstance(value, ScriptObject):
@@ -70,5 +71,5 @@ def _arrays(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Array]
         parts = value
     else:
         return
-    for key, inner in parts.items():
+    for key, inner in peek(parts):
         yield from _arrays(inner, f"{path}.{key}" if path else str(key), seen)
