@@ -22,7 +22,7 @@ from typing import BinaryIO
 LIMIT = 1 << 30
 """Bytes that the cache may take; the entries that were not used for the longest time go first."""
 
-MAGIC = b"stepwell object 3\n"
+MAGIC = b"stepwell object 4\n"
 
 OFF = ("0", "off", "no", "false")
 """What an environment variable says to turn something off."""

@@ -17,12 +17,13 @@ from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerAttr, Module
 from xdsl.ir import Attribute
 
 from stepwell.compiler.backends import jit
+from stepwell.compiler.backends.llvm_workers import Workers
 from stepwell.compiler.backends.target import host as host_target
 from stepwell.compiler.cache import Cache
+from stepwell.compiler.emission import Emission, emit
 from stepwell.compiler.pipeline import STEPS, Report, Verify, run
 from stepwell.compiler.preparation import Group, prepared
 from stepwell.compiler.program import Program, Resources
-from stepwell.compiler.threads_of_compilation import Aside
 from stepwell.dialects.levels import LINALG, LOOPS
 from stepwell.dialects.target import Target
 from stepwell.lowering.cpu.divide_prepare import GROUP
@@ -99,24 +100,24 @@ def compile_program(
     verify: Verify = "crossings",
     cache: Cache | None = None,
 ) -> tuple[Compiled, Report]:
-    """Compile a program to objects; the program ends at the llvm level, as its entry."""
+    """Compile a program to objects. The program is used up: its module has no ops left."""
     target = target or host_target()
     report = run(program, target=target, to=LOOPS.name, verify=verify)
     functions = {op.sym_name.data: op for op in program.module.ops if isinstance(op, func.FuncOp)}
     entry = entry_name(program.module)
     order = result_order(functions[entry])
-    prepare: Aside[jit.CompiledObject] | None = None
     groups: tuple[Group, ...] = ()
-    if PREPARE in functions:
-        groups = groups_of(functions[PREPARE])
-        part = Program(part_of(program.module, PREPARE, entry), program.resources)
-        prepare = _begin(part, PREPARE, target, report, verify=verify, profile=False, cache=cache)
-    # LLVM works on the first object while Python lowers to the second.
-    forward = _begin(program, "", target, report, verify=verify, profile=profile, cache=cache)
-    started = time.perf_counter()
-    compiled = Compiled(forward.result(), order, prepare.result() if prepare is not None else None, groups)
+    prepare: Emission | None = None
+    # LLVM works on the first objects while Python lowers to the others.
+    with Workers(target, cache) as workers:
+        if PREPARE in functions:
+            groups = groups_of(functions[PREPARE])
+            part = Program(part_of(program.module, PREPARE, entry), program.resources)
+            prepare = _begin(part, PREPARE, target, report, workers, verify=verify, profile=False)
+        forward = _begin(program, entry, target, report, workers, verify=verify, profile=profile)
+        started = time.perf_counter()
     report.timings.append(("llvm", time.perf_counter() - started))
-    return compiled, report
+    return Compiled(forward.result(), order, prepare.result() if prepare is not None else None, groups), report
 
 
 def _begin(
@@ -124,16 +125,16 @@ def _begin(
     entry: str,
     target: Target,
     report: Report,
+    workers: Workers,
     *,
     verify: Verify,
     profile: bool,
-    cache: Cache | None,
-) -> Aside[jit.CompiledObject]:
-    """One entry, from the loops level to its LLVM text, of which an object file is being made."""
-    last = LoopsToLlvm(target, entry, profile)
-    steps = tuple(last if step is LoopsToLlvm else step for step in STEPS)
-    report.timings += run(program, target=target, steps=steps, verify=verify).timings
-    return jit.begin_llvm(program.module, target, cache=cache)
+) -> Emission:
+    """One entry, from the loops level to LLVM texts, of which objects are being made."""
+    report.timings += run(program, target=target, steps=STEPS[: STEPS.index(LoopsToLlvm)], verify=verify).timings
+    made = emit(program.module, entry, target, workers, verify=verify, profile=profile)
+    report.timings += made.seconds.items()
+    return made
 
 
 def result_order(function: func.FuncOp) -> tuple[int, ...]:

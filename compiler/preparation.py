@@ -36,7 +36,7 @@ class Group:
 def in_groups(compiled: jit.CompiledObject, groups: Sequence[Group], read: Read) -> Iterator[dict[str, Array]]:
     """What each group becomes, one after the other."""
     layout = FrameLayout.from_json(compiled.layout)
-    library, address = jit.link(compiled.code, layout.entry)
+    library, address = jit.link(compiled.codes, layout.entry)
     for number, group in enumerate(groups):
         names = {*group.constants, *group.prepared}
         arguments = tuple(a for a in layout.arguments if a.kind not in ("constant", "output") or a.name in names)

@@ -211,8 +211,9 @@ LADDER = (TORCH_RAW, TORCH, LINALG, TILE, LOOPS, LLVM)
 BY_NAME = {level.name: level for level in LADDER}
 
 
-def check(module: ModuleOp, level: Level) -> None:
-    """Every op and every type in the module belongs to the level. Raises LevelError for the first that does not."""
+def check(module: Operation, level: Level) -> None:
+    """Every op and every type in the module, or in one of its functions, belongs to the level. Raises LevelError for the
+    first that does not."""
     accepted: set[int] = set()
     permitted: set[str] = set()
     for op in every_op(module):

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from ctypes import string_at
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stepwell.compiler import cache as object_cache
-from stepwell.compiler.threads_of_compilation import Aside
 from stepwell.dialects.target import Target
 from stepwell.runtime.abi import FrameLayout
 from stepwell.runtime.function import NativeFunction
@@ -29,14 +29,11 @@ if TYPE_CHECKING:
 CODEGEN_LEVEL = 2
 """LLVM's back end at 0 takes a sixth of the time and gives a third of the speed."""
 
-ENTRY_SYMBOL = "stepwell.entry"
-
-
 @dataclass(frozen=True)
 class CompiledObject:
-    """An object file and the JSON text of its frame layout."""
+    """Object files that are linked with each other, and the JSON text of their entry's frame layout."""
 
-    code: bytes
+    codes: tuple[bytes, ...]
     layout: str
 
     @property
@@ -46,14 +43,18 @@ class CompiledObject:
 
     def to_bytes(self) -> bytes:
         """For the cache."""
-        text = self.layout.encode()
-        return struct.pack("<Q", len(text)) + text + self.code
+        parts = (self.layout.encode(), *self.codes)
+        return struct.pack(f"<Q{len(parts)}Q", len(parts), *map(len, parts)) + b"".join(parts)
 
     @staticmethod
     def from_bytes(data: bytes) -> CompiledObject:
         """The opposite."""
-        (length,) = struct.unpack_from("<Q", data)
-        return CompiledObject(data[8 + length :], data[8 : 8 + length].decode())
+        (count,) = struct.unpack_from("<Q", data)
+        parts, start = [], 8 + 8 * count
+        for length in struct.unpack_from(f"<{count}Q", data, 8):
+            parts.append(data[start : start + length])
+            start += length
+        return CompiledObject(tuple(parts[1:]), parts[0].decode())
 
 
 def build(
@@ -102,36 +103,22 @@ def lower_module(module: ModuleOp, target: Target, *, entry: str = "forward", pr
 
 def compile_llvm(module: ModuleOp, target: Target, *, cache: object_cache.Cache | None = None) -> CompiledObject:
     """The llvm level to object code, by way of the cache where there is one."""
-    return begin_llvm(module, target, cache=cache).result()
-
-
-def begin_llvm(module: ModuleOp, target: Target, *, cache: object_cache.Cache | None = None) -> Aside[CompiledObject]:
-    """`compile_llvm` in another thread, which needs nothing more of the module: LLVM reads its text."""
     from xdsl.dialects.builtin import StringAttr
 
     from stepwell.compiler.backends.llvm_text import print_module
+    from stepwell.compiler.backends.llvm_workers import Workers
 
     layout = module.attributes["host.layout"]
     assert isinstance(layout, StringAttr)
-    text, description = print_module(module), layout.data
-
-    def work() -> CompiledObject:
-        key = object_cache.key_of("llvm text", text, repr(target), description)
-        stored = cache.get(key) if cache is not None else None
-        if stored is not None:
-            return CompiledObject.from_bytes(stored)
-        result = CompiledObject(compile_object(text, target), description)
-        if cache is not None:
-            cache.put(key, result.to_bytes())
-        return result
-
-    return Aside(work, "stepwell-llvm")
+    with Workers(target, cache) as workers:
+        code = workers.begin(print_module(module))
+    return CompiledObject((code.result(),), layout.data)
 
 
 def load(compiled: CompiledObject, constants: Mapping[str, np.ndarray[Any, Any]] | None = None) -> NativeFunction:
     """Link an object into this process. Neither xDSL nor LLVM's optimizer is needed."""
     layout = FrameLayout.from_json(compiled.layout)
-    library, address = link(compiled.code, layout.entry)
+    library, address = link(compiled.codes, layout.entry)
     return NativeFunction(address, layout, constants, keep=library)
 
 
@@ -150,8 +137,8 @@ def _initialize(every_target: bool) -> None:
         binding.initialize_native_asmprinter()
 
 
-@cache
 def _machine(target: Target) -> Any:
+    """A new one: no two threads may use the same."""
     import llvmlite.binding as binding
 
     native = binding.get_process_triple().split("-")[0] == target.triple.split("-")[0]
@@ -161,11 +148,18 @@ def _machine(target: Target) -> Any:
     )
 
 
-def optimized(text: str, target: Target) -> Any:
+def _unlocked(function: Any) -> Any:
+    """A function of llvmlite's library without the lock that lets in one thread at a time. For calls that take long and
+    touch nothing but a context, a module and a machine of their thread's own, as LLVM asks for."""
+    return getattr(function, "_cfn", function)
+
+
+def optimized(text: str, target: Target, machine: Any = None) -> Any:
     """LLVM's module after the slim pipeline. Raises RuntimeError with LLVM's message for a text it refuses."""
     import llvmlite.binding as binding
+    from llvmlite.binding import ffi
 
-    machine = _machine(target)
+    machine = machine or _machine(target)
     module = binding.parse_assembly(text, binding.create_context())
     module.data_layout = str(machine.target_data)
     module.verify()
@@ -173,13 +167,24 @@ def optimized(text: str, target: Target) -> Any:
     passes = binding.create_new_module_pass_manager()  # one call: each has to wait for the interpreter's lock
     passes.add_simplify_cfg_pass()
     passes.add_instruction_combine_pass()
-    passes.run(module, builder)
+    _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
     return module
 
 
 def compile_object(text: str, target: Target) -> bytes:
     """LLVM IR text to an object file for a target (any that llvmlite was built with)."""
-    return bytes(_machine(target).emit_object(optimized(text, target)))
+    from llvmlite.binding import ffi
+
+    machine = _machine(target)
+    module = optimized(text, target, machine)
+    with ffi.OutputString() as error:
+        buffer = _unlocked(ffi.lib.LLVMPY_TargetMachineEmitToMemory)(machine, module, 1, error)
+        if not buffer:
+            raise RuntimeError(str(error))
+    try:
+        return string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def compile_assembly(text: str, target: Target) -> str:
@@ -200,13 +205,15 @@ def _linker() -> Any:
     return binding.create_lljit_compiler(machine)
 
 
-def link(code: bytes, symbol: str) -> tuple[Any, int]:
-    """Load an object into this process: (what keeps it there, the address of a symbol)."""
+def link(codes: Sequence[bytes], symbol: str) -> tuple[Any, int]:
+    """Load objects into this process, together: (what keeps them there, the address of a symbol)."""
     import llvmlite.binding as binding
 
     global _linked
     with _linking:
         _linked += 1
-        builder = binding.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
+        builder = binding.JITLibraryBuilder().add_current_process().export_symbol(symbol)
+        for code in codes:
+            builder.add_object_img(code)
         library = builder.link(_linker(), f"stepwell.{_linked}")
     return library, int(library[symbol])

@@ -7,7 +7,7 @@ cannot select, so anything else is an error here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from xdsl.dialects import llvm
@@ -64,6 +64,38 @@ def print_module(module: ModuleOp, data_layout: str | None = None) -> str:
     return "".join(_ModuleText().lines(module, data_layout))
 
 
+class Texts:
+    """The texts of functions that come one after the other, of a module that becomes several: each text can be compiled
+    alone, and linked with the others.
+
+    `tables` are the globals of the module, `declarations` its functions without their bodies.
+    """
+
+    def __init__(self, module: ModuleOp, tables: Iterable[Operation], declarations: Iterable[llvm.FuncOp]) -> None:
+        self._spell = _ModuleText()
+        self._head = [*self._spell.head(module, None), *map(self._spell.global_, tables)]  # type: ignore[arg-type]
+        self._declared = {op.sym_name.data: self._spell.declaration(op) for op in declarations}
+        self._defined: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        """Characters of the functions since the last text."""
+        return sum(map(len, self._defined.values()))
+
+    def add(self, op: llvm.FuncOp) -> None:
+        """One more function, which nothing more is needed of. Raises as `print_module`."""
+        name = op.sym_name.data
+        self._declared[name] = self._spell.declaration(op)
+        if op.body.blocks:
+            self._defined[name] = "".join(self._spell.function(op, shared=True))
+
+    def take(self) -> str:
+        """A text with the functions since the last one."""
+        others = (text for name, text in self._declared.items() if name not in self._defined)
+        text = "".join([*self._head, *others, *self._defined.values(), *self._spell.groups()])
+        self._defined.clear()
+        return text
+
+
 class _ModuleText:
     """Types and attribute groups, spelled once per module."""
 
@@ -73,11 +105,7 @@ class _ModuleText:
         self._groups: dict[str, int] = {}
 
     def lines(self, module: ModuleOp, data_layout: str | None) -> Iterator[str]:
-        triple = module.attributes.get("llvm.target_triple")
-        if isinstance(triple, StringAttr):
-            yield f'target triple = "{triple.data}"\n'
-        if data_layout:
-            yield f'target datalayout = "{data_layout}"\n'
+        yield from self.head(module, data_layout)
         for op in module.body.block.ops:
             if isinstance(op, llvm.FuncOp):
                 yield from self.function(op)
@@ -85,6 +113,17 @@ class _ModuleText:
                 yield self.global_(op)
             else:
                 raise UnsupportedError(f"{op.name} at the top of an llvm module")
+        yield from self.groups()
+
+    def head(self, module: ModuleOp, data_layout: str | None) -> Iterator[str]:
+        triple = module.attributes.get("llvm.target_triple")
+        if isinstance(triple, StringAttr):
+            yield f'target triple = "{triple.data}"\n'
+        if data_layout:
+            yield f'target datalayout = "{data_layout}"\n'
+
+    def groups(self) -> Iterator[str]:
+        """The attributes of all functions printed so far."""
         for text, number in self._groups.items():
             yield f"attributes #{number} = {{ {text} }}\n"
 
@@ -151,12 +190,17 @@ class _ModuleText:
             return ""
         return f" #{self._groups.setdefault(' '.join(parts), len(self._groups))}"
 
-    def function(self, op: llvm.FuncOp) -> Iterator[str]:
+    def declaration(self, op: llvm.FuncOp) -> str:
+        kind = op.function_type
+        arguments = ", ".join(self.type(argument) for argument in kind.inputs)
+        return f"declare {self.type(kind.output)} @{quoted(op.sym_name.data)}({arguments})\n"
+
+    def function(self, op: llvm.FuncOp, *, shared: bool = False) -> Iterator[str]:
+        """The lines of one; `shared` where other objects may call it."""
         kind = op.function_type
         result, name = self.type(kind.output), op.sym_name.data
         if not op.body.blocks:
-            arguments = ", ".join(self.type(argument) for argument in kind.inputs)
-            yield f"declare {result} @{quoted(name)}({arguments})\n"
+            yield self.declaration(op)
             return
         attributes = op.arg_attrs.data if op.arg_attrs is not None else (None,) * len(kind.inputs)
         body = _FunctionText(self)
@@ -166,7 +210,7 @@ class _ModuleText:
             for argument, given in zip(entry.args, attributes, strict=True)
         )
         linkage = op.linkage.linkage.data
-        prefix = "" if linkage == "external" else linkage + " "
+        prefix = "" if shared or linkage == "external" else linkage + " "
         if KERNEL in op.attributes:
             prefix += "ptx_kernel "
         yield f"define {prefix}{result} @{quoted(name)}({arguments}){self.group(op)} {{\n"

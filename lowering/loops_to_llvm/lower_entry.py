@@ -11,7 +11,7 @@ from xdsl.ir import Operation
 
 from stepwell.dialects.diagnostics import UnsupportedError
 from stepwell.dialects.target import Target
-from stepwell.dialects.walk import every_op
+from stepwell.dialects.walk import every_op, take_apart
 from stepwell.lowering.loops_to_llvm import lower
 from stepwell.lowering.pass_ import Pass
 
@@ -33,7 +33,7 @@ class LoopsToLlvm(Pass):
         entry = self.entry or entry_name(module)
         keep_only(module, entry)
         lowered = lower(module, self.target, entry=entry, profile=self.profile)
-        module.detach_region(module.body)
+        take_apart(module.detach_region(module.body))
         body = lowered.detach_region(lowered.body)
         module.add_region(body)
         module.attributes.update(lowered.attributes)

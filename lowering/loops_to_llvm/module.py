@@ -65,6 +65,8 @@ class ModuleLowering:
         self.handlers: dict[type[Operation], Handler] = HANDLERS
         self.callees: dict[str, func.FuncOp] = {}
         self.leaving: set[str] = set()
+        self.inplace: set[str] = set()
+        self.tables: list[Operation] = []
         self._symbols: dict[str, SymbolRefAttr] = {}
         self._needed: set[str] = set()
         self._attributes = _target_attributes(target)
@@ -140,46 +142,68 @@ class ModuleLowering:
 
     def lower(self, module: ModuleOp, entry: str) -> ModuleOp:
         """All functions; the result carries the layout of the frame."""
+        functions = self.read(module, entry)
+        for op in functions:
+            self.lower_function(op, entry)
+        return ModuleOp(
+            [*self.tables, *self.functions],
+            {"llvm.target_triple": StringAttr(self.target.triple), "host.layout": StringAttr(self.layout(entry))},
+        )
+
+    def read(self, module: ModuleOp, entry: str) -> list[func.FuncOp]:
+        """Take in what is to be known of a module before any of its functions is lowered; gives these. Afterwards
+        `tables` has its globals."""
         functions = [op for op in module.body.block.ops if isinstance(op, func.FuncOp)]
         self.callees = {op.sym_name.data: op for op in functions}
         if entry not in self.callees:
             raise UnsupportedError(f"the module has no function @{entry}")
-        self.leaving, inplace = survey(functions)
-        tables = [
+        self.leaving, self.inplace = survey(functions)
+        self.tables = [
             memory.lower_global(op, self.types) for op in module.body.block.ops if isinstance(op, memref.GlobalOp)
         ]
-        for op in functions:
-            if op.sym_name.data == entry:
-                self._lower_entry(op)
-            elif op.body.blocks:
-                self._lower_kernel(op, op.sym_name.data in inplace)
+        return functions
+
+    def lower_function(self, op: func.FuncOp, entry: str) -> None:
+        """Append a function to `functions`, after those of `support` that it is the first to need."""
+        if op.sym_name.data == entry:
+            self._lower_entry(op)
+        elif op.body.blocks:
+            self._lower_kernel(op)
+
+    def layout(self, entry: str) -> str:
+        """The frame that the functions lowered so far agree upon, as JSON."""
         found = self.callees[entry]
         self.frame.parallel &= host.ALONE not in found.attributes
         arena_bytes = cast("IntegerAttr[IntegerType] | None", found.attributes.get("host.arena_bytes"))
         structure = cast("StringAttr | None", found.attributes.get("host.results"))
-        layout = self.frame.layout(
-            entry,
-            arena_bytes.value.data if arena_bytes is not None else 0,
-            structure.data if structure is not None else None,
-        )
-        return ModuleOp(
-            [*tables, *self.functions],
-            {
-                "llvm.target_triple": StringAttr(self.target.triple),
-                "host.layout": StringAttr(json.dumps(layout)),
-            },
+        return json.dumps(
+            self.frame.layout(
+                entry,
+                arena_bytes.value.data if arena_bytes is not None else 0,
+                structure.data if structure is not None else None,
+            )
         )
 
-    def _lower_kernel(self, op: func.FuncOp, inplace: bool) -> None:
+    def declaration(self, op: func.FuncOp) -> llvm.FuncOp:
+        """A private function for those who call it from another object."""
+        types = [part for kind in op.function_type.inputs for part in flat_types(self.types, kind)]
+        kind = llvm.LLVMFunctionType((POINTER, i32, *types), self._result(op))
+        return llvm.FuncOp(op.sym_name.data, kind, llvm.LinkageAttr("external"), other_props={**ADDRESSED})
+
+    def _result(self, op: func.FuncOp) -> Attribute | None:
+        """What a private function returns: its number, or its status if it has one."""
+        name, outputs = op.sym_name.data, list(op.function_type.outputs)
+        returns = i32 if name in self.leaving else None
+        if outputs and (returns is not None or len(outputs) > 1 or isinstance(outputs[0], MemRefType)):
+            raise UnsupportedError(f"@{name}: a private function returns at most one number, and none if it may raise")
+        return self.types.value(outputs[0]) if outputs else returns
+
+    def _lower_kernel(self, op: func.FuncOp) -> None:
         name = op.sym_name.data
         block = op.body.block
         lower_types: list[Attribute] = []
         attributes: list[DictionaryAttr] = [DictionaryAttr({}), DictionaryAttr({})]
-        outputs = list(op.function_type.outputs)
-        returns = i32 if name in self.leaving else None
-        if outputs and (returns is not None or len(outputs) > 1 or isinstance(outputs[0], MemRefType)):
-            raise UnsupportedError(f"@{name}: a private function returns at most one number, and none if it may raise")
-        result = self.types.value(outputs[0]) if outputs else returns
+        result, inplace = self._result(op), name in self.inplace
         alone = DictionaryAttr({"llvm.noalias": UNIT})
         empty = DictionaryAttr({})
         for argument in block.args:

@@ -90,9 +90,11 @@ def run_on_arm(tmp_path_factory: pytest.TempPathFactory) -> Run:
         nonlocal count
         count += 1
         layout = FrameLayout.from_json(made.layout)
-        program, code, given, result = (folder / f"{count}.{kind}" for kind in ("elf", "o", "in", "out"))
-        code.write_bytes(made.code)
-        called([gcc, "-O1", f'-DENTRY="{layout.entry}"', Path(__file__).parent / "call_object.c", code,
+        program, given, result = (folder / f"{count}.{kind}" for kind in ("elf", "in", "out"))
+        objects = [folder / f"{count}.{part}.o" for part, _ in enumerate(made.codes)]
+        for path, code in zip(objects, made.codes, strict=True):
+            path.write_bytes(code)
+        called([gcc, "-O1", f'-DENTRY="{layout.entry}"', Path(__file__).parent / "call_object.c", *objects,
                 "-o", program, "-lpthread", "-lm"])  # fmt: skip
         image, arrays = frame_image(layout, inputs, constants, threads)
         given.write_bytes(image)

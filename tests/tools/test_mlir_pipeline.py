@@ -63,7 +63,7 @@ def test_mlirs_own_passes_give_our_results(model: Any, mlir_opt: Any, mlir_trans
     lowered = mlir_opt(text, f"--pass-pipeline=builtin.module({','.join(PIPELINE)})")
     # What copies between strided memrefs.
     ctypes.CDLL(str(next(Path(LIBRARIES).glob("libmlir_c_runner_utils.so*"))), ctypes.RTLD_GLOBAL)
-    library, address = jit.link(jit.compile_object(mlir_translate(lowered, "--mlir-to-llvmir"), host()), ENTRY)
+    library, address = jit.link([jit.compile_object(mlir_translate(lowered, "--mlir-to-llvmir"), host())], ENTRY)
     positions, leaves = model.request().positions(), model.call().leaves
     arguments = [leaves[positions[where]] for where in specialized.inputs]
     result = (ctypes.c_int64 * (3 + 2 * expected.ndim))()
