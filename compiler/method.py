@@ -45,6 +45,9 @@ class Compiled(Protocol):
     @property
     def results(self) -> dict[str, Any]: ...
 
+    @property
+    def interpreted(self) -> str | None: ...
+
     def rebound(self, call: Call, arguments: int, state: Sequence[AttributePath]) -> Compiled:
         """The same code for calls with less state in their signature."""
 
@@ -75,8 +78,9 @@ class Program(Protocol):
     """Attributes that some method has turned out to write in place."""
 
     def compile_variant(
-        self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]
-    ) -> Compiled: ...
+        self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath], interpret: bool = True
+    ) -> Compiled | None:
+        """None where the pattern has no static form and `interpret` is False."""
 
     def note_changing(self, method: Method, places: Iterable[AttributePath]) -> bool:
         """Some method writes these in place: for the others they are no constants any more."""
@@ -194,8 +198,7 @@ class Method:
             return found, call
         if variants is None:
             variants = Variants(size_flags(call.key))
-        pattern = variants.pattern(call.numbers)
-        compiled = self._program.compile_variant(self, call, pattern, self._state)
+        pattern, compiled = self._first_that_compiles(call, variants)
         unused = [p for p in self._state if p not in compiled.used_state]
         if unused and not self._variants and not sharing:
             # The first variant shows what the method uses; the signature shrinks to that.
@@ -203,11 +206,22 @@ class Method:
             self._places = self._look_up(self._state)
             call, _ = self._take_apart(values)
             key, variants = call.key, Variants(size_flags(call.key))
-            pattern = variants.pattern(call.numbers)
+            (pattern,) = variants.patterns(call.numbers)
             compiled = compiled.rebound(call, len(self.names), self._state)
         variants.add(pattern, compiled)
         table[key] = variants
         return compiled, call
+
+    def _first_that_compiles(self, call: Call, variants: Variants) -> tuple[Pattern, Compiled]:
+        """The most general variant that has a static form; the least general one is interpreted if it has none."""
+        patterns = variants.patterns(call.numbers)
+        for pattern in patterns:
+            last = pattern is patterns[-1]
+            found = self._program.compile_variant(self, call, pattern, self._state, interpret=last)
+            if found is not None:
+                return pattern, found
+            variants.unfit.add(pattern)
+        raise AssertionError("the last pattern is interpreted where it cannot be compiled")
 
     def forget(self) -> None:
         """Drop all variants: an attribute was set from outside."""

@@ -123,9 +123,9 @@ class Session:
         return found
 
     def compile_variant(
-        self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath]
-    ) -> Executable:
-        """From the cache, or compiled; interpreted where there is no static form."""
+        self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath], interpret: bool = True
+    ) -> Executable | None:
+        """From the cache, or compiled. Where there is no static form: interpreted, or None if that is not wanted."""
         from stepwell.compiler.threads_of_compilation import collector_paused, deep_stack
 
         if method.outward is None:
@@ -141,13 +141,17 @@ class Session:
             resources = FoundArrays(artifact.metadata["sources"], method.owner, self.constants)
             return link(artifact, resources, request, self._packed(key))
         with collector_paused():  # the first compilation imports the compiler
+            from stepwell.dialects.torch.declare import NeedsNumber
             from stepwell.lowering.torch.specialize import CannotSpecialize
 
         try:
             executable = deep_stack(lambda: self._compile(method, call, pattern, state, key))
-        except CannotSpecialize as reason:
+        except (CannotSpecialize, NeedsNumber) as reason:
             # Not inside: what other methods have compiled is dropped under a lock that this thread holds.
-            self.note_changing(method, reason.places)
+            if isinstance(reason, CannotSpecialize):
+                self.note_changing(method, reason.places)
+            if not interpret:
+                return None
             executable = self._interpreted(method, call, state, str(reason))
         method.statistics.compilations += 1
         return executable

@@ -25,6 +25,9 @@ SMALLEST_SYMBOLIC = 2
 MOST_MODES = 3
 """So many combinations of int arguments are compiled for their exact values before ints become symbolic."""
 
+MOST_VARIANTS = 16
+"""With so many variants of one structure no more are compiled for exact numbers where symbols will not do."""
+
 
 @dataclass
 class Call:
@@ -219,6 +222,8 @@ class Variants:
     is_size: list[bool]
     compiled: list[tuple[Pattern, Any]] = field(default_factory=list)
     calls: list[tuple[int, ...]] = field(default_factory=list)
+    unfit: set[Pattern] = field(default_factory=set)
+    """Patterns with symbols where the program needs numbers: the window of a pooling, say."""
     exact: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
     def find(self, numbers: tuple[int, ...]) -> Any | None:
@@ -234,8 +239,17 @@ class Variants:
                 return compiled
         return None
 
-    def pattern(self, numbers: tuple[int, ...]) -> Pattern:
-        """The pattern to compile for a call that no variant fits.
+    def patterns(self, numbers: tuple[int, ...]) -> list[Pattern]:
+        """The patterns to compile for a call that no variant fits, until one will do: after the most general one that
+        with exact ints, and that with exact sizes too."""
+        general = self._general(numbers)
+        if len(self.compiled) >= MOST_VARIANTS or any(made.interpreted for _, made in self.compiled):
+            return [general]
+        ints = Pattern(tuple(p if size else n for p, n, size in zip(general.parts, numbers, self.is_size, strict=True)))
+        return [p for p in dict.fromkeys((general, ints, Pattern(numbers))) if p not in self.unfit]
+
+    def _general(self, numbers: tuple[int, ...]) -> Pattern:
+        """What differed from earlier calls is symbolic.
 
         Ints are often modes (a sampling rate), so the first few combinations stay exact, each with sizes of its own.
         """

@@ -34,7 +34,7 @@ from stepwell.dialects import dtypes, host
 from stepwell.dialects.diagnostics import CompileError, UnsupportedError
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import coerce
-from stepwell.dialects.torch.declare import Declaration, ScalarInfo, declaration_of
+from stepwell.dialects.torch.declare import Declaration, ScalarInfo, declaration_of, raise_if_symbolic
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor, tensor_type
 from stepwell.dialects.torch.scalar import INDEX, Scalar
 from stepwell.dialects.torch.sizes import Dim, Size, Symbol, replaced
@@ -147,7 +147,11 @@ class _Lowering:
             return
         if declaration.lower is None:
             raise CompileError(f"{declaration.schema.qualified_name} is left at the end of the torch level")
-        result = declaration.lower(builder, inferred, *arguments)
+        try:
+            result = declaration.lower(builder, inferred, *arguments)
+        except TypeError as error:
+            raise_if_symbolic(declaration, arguments, error)
+            raise
         results = result if len(op.results) > 1 else [result]
         for old, new in zip(op.results, results, strict=True):
             self.values[old] = _number(builder, new) if old.type == types.INT else new

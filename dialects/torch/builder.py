@@ -23,6 +23,7 @@ from stepwell.dialects.torch.declare import (
     TensorInfo,
     is_constant,
     operation_class,
+    raise_if_symbolic,
 )
 from stepwell.dialects.torch.resolve import resolve
 from stepwell.dialects.torch.schema import Type
@@ -144,7 +145,11 @@ class TorchBuilder:
 
     def infer(self, declaration: Declaration, arguments: list[Any]) -> tuple[Any, list[Any]]:
         """The shape rule's result, and the arguments that it was run on."""
-        return declaration.infer(*(facts(a) for a in arguments)), arguments
+        try:
+            return declaration.infer(*(facts(a) for a in arguments)), arguments
+        except TypeError as error:
+            raise_if_symbolic(declaration, arguments, error)
+            raise
 
     def _bind_new(self, values: Sequence[Any]) -> None:
         """Sizes that only the op itself knows (of aten::nonzero) are fresh symbols: they stand for its result's size."""

@@ -95,6 +95,24 @@ class Undecided(Exception):
         self.right = right
 
 
+class NeedsNumber(Exception):
+    """A shape rule, an expansion or a lowering asked for the value of an int that is only known at run time: the window
+    of a pooling, say. The compiler tries again with exact numbers where they are a call's own."""
+
+
+def raise_if_symbolic(declaration: Declaration, arguments: Iterable[Any], error: TypeError) -> None:
+    """Raise NeedsNumber for a TypeError where an int or a size among the arguments is symbolic."""
+    if any(_is_symbolic(a) for a in arguments):
+        name = declaration.schema.qualified_name
+        raise NeedsNumber(f"{name} needs numbers that are only known at run time ({error})") from error
+
+
+def _is_symbolic(argument: Any) -> bool:
+    if isinstance(argument, (list, tuple)):
+        return any(_is_symbolic(a) for a in argument)
+    return isinstance(argument, Dim) or any(isinstance(size, Dim) for size in getattr(argument, "sizes", None) or ())
+
+
 class RuntimeFault(Exception):
     """A call that torch would refuse when it runs (sizes that do not match, an index out of range).
 

@@ -214,8 +214,11 @@ class Rewriter:
         split = split_loops(op, loops)
         if split is None:
             return
-        edit = Editor(op)
         dims = [split.dims(attribute.data) for attribute in op.indexing_maps.data]
+        shapes = [shape_of(operand) for operand in op._operands]
+        if any(shape[d] == DYNAMIC_INDEX for shape, own in zip(shapes, dims, strict=True) for d, _ in own):
+            return  # one operand's size is known, another's must be the same
+        edit = Editor(op)
         count = len(op.results)
         operands: list[Packed] = []
         for index, (operand, own) in enumerate(zip(op._operands, dims, strict=True)):

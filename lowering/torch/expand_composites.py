@@ -12,7 +12,7 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 
 from stepwell.dialects.torch import operations, types
 from stepwell.dialects.torch.builder import TorchBuilder, Value, coerce, facts
-from stepwell.dialects.torch.declare import Declaration, ScalarInfo, TensorInfo, declaration_of
+from stepwell.dialects.torch.declare import Declaration, ScalarInfo, TensorInfo, declaration_of, raise_if_symbolic
 from stepwell.dialects.torch.sizes import Dim, Size, Symbol, replaced
 from stepwell.lowering.pass_ import Pass
 from stepwell.lowering.torch.walk import LIST_OPS, bound_sizes, infer_assuming, info_of_type
@@ -182,4 +182,8 @@ class ExpandingBuilder(TorchBuilder):
         if declaration.expand is None:
             return super().emit(declaration, arguments)
         formals = declaration.schema.arguments
-        return declaration.expand(self, *(coerce(a, f.type) for a, f in zip(arguments, formals, strict=True)))
+        try:
+            return declaration.expand(self, *(coerce(a, f.type) for a, f in zip(arguments, formals, strict=True)))
+        except TypeError as error:
+            raise_if_symbolic(declaration, arguments, error)
+            raise

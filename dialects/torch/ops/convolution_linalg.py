@@ -36,7 +36,7 @@ def lower_convolution(
     rank = weight.rank - 2
     stride, padding, dilation, extra = (each(v, rank) for v in (stride, padding, dilation, output_padding or [0]))
     channels = weight.sizes[0] if transposed else weight.sizes[1] * groups
-    b.require_equal(x.sizes[1], channels, "expected input to have {1} channels, but got {0} channels instead".replace("{1}", str(channels)).replace("{0}", "{}"))  # noqa: E501  # fmt: skip
+    b.require_equal(channels, x.sizes[1], "expected input to have {} channels, but got {} channels instead")
     if transposed:
         result = _transposed(b, out, x, weight, stride, padding, dilation, extra, groups)
     else:
