@@ -22,7 +22,7 @@ from dataclasses import replace as replaced
 from xdsl.context import Context
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, ModuleOp, TensorType, i64
-from xdsl.dialects.linalg.ops import GenericOp
+from xdsl.dialects.linalg.ops import FillOp, GenericOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
@@ -278,10 +278,19 @@ class Rewriter:
         standard = _is_standard(dims, len(shape_of(value)), self.block)
         if standard and value in blocked and blocked[value].channel == dims[0][0]:
             return blocked[value]
-        packed = Packed(pack(value, dims, edit), channel=dims[0][0])
+        made = self._padded(value, blocked, edit) if standard and dims[0][0] == CHANNEL else None
+        packed = made or Packed(pack(value, dims, edit), channel=dims[0][0])
         if standard:
             blocked[value] = packed
         return packed
+
+    def _padded(self, value: SSAValue, blocked: Blocked, edit: Editor) -> Packed | None:
+        """A padded image in blocked layout: it is the blocked image that is padded, so that it is copied once."""
+        op = value.owner
+        if not isinstance(op, tensor.InsertSliceOp) or shape_of(value)[CHANNEL] % self.block:
+            return None
+        padded = isinstance(op._operands[1].owner, FillOp) and shape_of(op._operands[0])[CHANNEL] == shape_of(value)[CHANNEL]
+        return self._inserted(op, blocked, edit) if padded else None
 
     # ------ groups
 
@@ -318,25 +327,32 @@ class Rewriter:
         source, destination = op._operands[:2]
         if source not in blocked and destination not in blocked:
             return
+        edit = Editor(op)
+        made = self._inserted(op, blocked, edit)
+        if made is None:
+            return
+        shape = shape_of(op.results[0])
+        made = self._finished(made, shape, ((CHANNEL, self.block),), edit)
+        plain = unpack(made.value, shape, ((CHANNEL, self.block),), edit)
+        blocked[plain] = made
+        replace(op, plain)
+
+    def _inserted(self, op: tensor.InsertSliceOp, blocked: Blocked, edit: Editor) -> Packed | None:
+        """The blocked result of an insertion, where it is by whole blocks and into what is blocked or filled."""
+        source, destination = op._operands[:2]
         properties = self._blocked_slice(op, shape_of(source), shape_of(destination))
         if properties is None or not all(self._fills_blocks(shape_of(t)[CHANNEL]) for t in (source, destination)):
-            return
-        edit = Editor(op)
+            return None
         dims: Dims = ((CHANNEL, self.block),)
         known = blocked.get(destination)
         start = packed_output(destination, dims, edit) if known is None else known.value
         if start is None:
-            return
+            return None
         into = known or Packed(start, filled_with(destination))
         packed = self._packed(source, dims, blocked, edit)
         operands = (packed.value, into.value, *op._operands[2:])
         value = edit.add(tensor.InsertSliceOp, operands, into.value.type, properties)
-        shape = shape_of(op.results[0])
-        made = Packed(value, packed.beyond if packed.beyond == into.beyond else None)
-        made = self._finished(made, shape, dims, edit)
-        plain = unpack(made.value, shape, dims, edit)
-        blocked[plain] = made
-        replace(op, plain)
+        return Packed(value, packed.beyond if packed.beyond == into.beyond else None)
 
     def _extract_slice(self, op: tensor.ExtractSliceOp, blocked: Blocked) -> None:
         """Parts of blocked tensors, by whole blocks of channels."""

@@ -72,6 +72,16 @@ def test_depthwise_and_concatenation(graph, compiled):
     assert {"depthwise", "conv"} <= set(launched(module))
 
 
+def test_an_argument_is_padded_in_blocked_layout(graph, compiled):
+    """Not padded first and then copied to blocks: the blocked image is written where its border is."""
+    g = graph(x=(2, 16, 7, 9))
+    (w0, w1), data = weights(g, w0=(16, 1, 3, 3), w1=(32, 16, 3, 3))
+    x = relu(g.builder, g.convolution(g["x"], w0, 2, 1, groups=16))
+    module = compiled(g.returns(x, g.convolution(g["x"], w1, 1, 1)), array(2, 16, 7, 9), resources=data)
+    insertions = [op for op in module.walk() if op.name == "tensor.insert_slice"]
+    assert insertions and all(op.results[0].type.get_num_dims() == 5 for op in insertions)
+
+
 def test_concatenation_with_channels_that_fill_no_block(graph, compiled):
     g = graph(x=(1, 3, 8, 8))
     (w,), data = weights(g, w=(16, 3, 1, 1))
