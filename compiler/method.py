@@ -80,7 +80,7 @@ class Program(Protocol):
     def compile_variant(
         self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath], interpret: bool = True
     ) -> Compiled | None:
-        """None where the pattern has no static form and `interpret` is False."""
+        """None where the program needs numbers for the pattern's symbols and `interpret` is False."""
 
     def note_changing(self, method: Method, places: Iterable[AttributePath]) -> bool:
         """Some method writes these in place: for the others they are no constants any more."""
@@ -213,7 +213,7 @@ class Method:
         return compiled, call
 
     def _first_that_compiles(self, call: Call, variants: Variants) -> tuple[Pattern, Compiled]:
-        """The most general variant that has a static form; the least general one is interpreted if it has none."""
+        """The most general variant that has the numbers that the program needs."""
         patterns = variants.patterns(call.numbers)
         for pattern in patterns:
             last = pattern is patterns[-1]

@@ -125,7 +125,8 @@ class Session:
     def compile_variant(
         self, method: Method, call: Call, pattern: Pattern, state: Sequence[AttributePath], interpret: bool = True
     ) -> Executable | None:
-        """From the cache, or compiled. Where there is no static form: interpreted, or None if that is not wanted."""
+        """From the cache, or compiled. Interpreted where there is no static form; None where that would be for lack of
+        numbers, unless `interpret` says that there is no other way."""
         from stepwell.compiler.threads_of_compilation import collector_paused, deep_stack
 
         if method.outward is None:
@@ -150,7 +151,7 @@ class Session:
             # Not inside: what other methods have compiled is dropped under a lock that this thread holds.
             if isinstance(reason, CannotSpecialize):
                 self.note_changing(method, reason.places)
-            if not interpret:
+            elif not interpret:
                 return None
             executable = self._interpreted(method, call, state, str(reason))
         method.statistics.compilations += 1

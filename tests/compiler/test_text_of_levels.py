@@ -100,7 +100,10 @@ def test_the_text_of_the_llvm_level_is_compiled_and_run(model: Any, straight: An
     assert list(result_order(functions[entries[-1]])) == straight[0].metadata["order"]
     artifact = Artifact(kept, straight[0].metadata)
     same(outcome(model, artifact, program.resources), straight[1])
-    assert kept == dict(straight[0].parts)
+    # Compiled at once functions are one object's own, compiled as they are lowered they are seen by others: the codes
+    # differ in that, the frames do not.
+    layouts = [{n: jit.CompiledObject.from_bytes(part).layout for n, part in parts.items()} for parts in (kept, straight[0].parts)]
+    assert layouts[0] == layouts[1]
 
 
 def test_infinity_in_a_vector_keeps_its_bits() -> None:

@@ -296,7 +296,7 @@ def test_lower_levels_are_interpreted(sizes: dict[str, int]) -> None:
 def test_objects_for_another_machine() -> None:
     target, inputs = named("aarch64"), operands((1, 2, 70, 64), 100)
     module = lowered(tile_level(plain, inputs, target), target)
-    assert len(jit.compile_module(module, target).code) > 1000
+    assert sum(map(len, jit.compile_module(module, target).codes)) > 1000
 
 
 def test_a_kernel_that_is_no_attention_says_so(target: Target) -> None:
