@@ -76,3 +76,42 @@ def test_what_adding_an_op_says_of_tests_holds() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), target
+
+
+def _performance() -> Any:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("make_performance", ROOT / "docs" / "make_performance.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_performance_page_has_a_place_for_each_model() -> None:
+    made = _performance()
+    page = made.PAGE.read_text()
+    filled = made.filled(page, [(name, f"of {name}") for name in ("machine", *made.MODELS)])
+    for name in made.MODELS:
+        assert f"<!-- {name} -->\nof {name}\n<!-- end of {name} -->" in filled
+        assert re.search(rf"<!-- {name} -->\nA call takes", page), "run: python docs/make_performance.py FOLDER"
+    with pytest.raises(SystemExit, match="0 places for vgg"):
+        made.filled(page, [("vgg", "")])
+
+
+def test_kernels_are_held_against_operations_or_bytes_whichever_take_longer() -> None:
+    from stepwell.compiler.peak import Peak
+    from stepwell.compiler.profile import KernelRow, Profile
+    from stepwell.lowering.analysis.work import Work
+
+    made, peak = _performance(), Peak(flops=100e9, bytes=10e9)
+    busy = KernelRow("matmul_0", 2, 2e-3, Work(45_000_000, 1000), "8x8")
+    moving = KernelRow("map_0", 1, 1e-3, Work(10, 4_000_000), "4x4")
+    assert made.lost(busy, peak) == pytest.approx(1e-3)  # 90 MFLOP at 90 GFLOP/s
+    assert made.lost(moving, peak) == pytest.approx(0.6e-3)
+    small = KernelRow("map_1", 1, 1e-6, Work(0, 0))
+    profile = Profile([KernelRow("forward", 1, 4e-3, None), busy, moving, small])
+    lines = list(made.table(profile, peak))
+    assert lines[2] == "| `matmul_0` | 8x8 | 2 | 2000 | 50.0% | 45.0 | 45% | 0.0 | 1000 |"
+    assert lines[-2].startswith("| 1 others | | | 1 |") and lines[-1].startswith("| between kernels | | | 999 |")
+    assert list(made.families(profile, peak))[2] == "| matmul | 50.0% | 45% | 25.0% |"
