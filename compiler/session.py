@@ -142,7 +142,7 @@ class Session:
             resources = FoundArrays(artifact.metadata["sources"], method.owner, self.constants)
             return link(artifact, resources, request, self._packed(key))
         with collector_paused():  # the first compilation imports the compiler
-            from stepwell.dialects.torch.declare import NeedsNumber
+            from stepwell.dialects.diagnostics import NeedsNumber
             from stepwell.lowering.torch.specialize import CannotSpecialize
 
         try:

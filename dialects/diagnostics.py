@@ -72,6 +72,11 @@ class UnsupportedError(CompileError, NotImplementedError):
     """An op or construct that Stepwell does not have (yet); the message names it."""
 
 
+class NeedsNumber(UnsupportedError):
+    """A shape rule, an expansion or a lowering asked for the value of an int that is only known at run time: the window
+    of a pooling, say. The compiler tries again with exact numbers where they are a call's own."""
+
+
 class ArgumentError(Error, TypeError):
     """A call that a method does not take: the argument, what it should be, and the model's line.
 

@@ -39,6 +39,7 @@ import numpy as np
 from xdsl.ir import Operation
 from xdsl.utils.exceptions import VerifyException
 
+from stepwell.dialects.diagnostics import NeedsNumber
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.operations import FormatText, Operator, TorchOperation
 from stepwell.dialects.torch.schema import Argument, Schema, parse_schema
@@ -93,11 +94,6 @@ class Undecided(Exception):
         self.required = required
         self.left = left
         self.right = right
-
-
-class NeedsNumber(Exception):
-    """A shape rule, an expansion or a lowering asked for the value of an int that is only known at run time: the window
-    of a pooling, say. The compiler tries again with exact numbers where they are a call's own."""
 
 
 def raise_if_symbolic(declaration: Declaration, arguments: Iterable[Any], error: TypeError) -> None:

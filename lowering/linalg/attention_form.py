@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+import numpy as np
 from xdsl.dialects import arith, math
 from xdsl.dialects.builtin import Float32Type, Float64Type, TensorType
 from xdsl.dialects.linalg.ops import GenericOp
@@ -197,9 +198,18 @@ def _largest(weights: GenericOp) -> GenericOp | None:
     largest = _maker(weights._operands[shift.index])
     assert largest is not None
     found = structure.combining(largest)
-    if found is None or found.combiner != Combiner.MAX or filled_with(structure.outputs(largest)[0]) != -INFINITY:
+    if found is None or found.combiner != Combiner.MAX or not _is_lowest(structure.outputs(largest)[0]):
         return None
     return largest if _tree(largest, found.value, {}) == _tree(weights, value, {}) else None
+
+
+def _is_lowest(start: SSAValue) -> bool:
+    """Whether a maximum starts from minus infinity, or from the lowest finite number: with that a row of minus infinities
+    has weights of 0 and not NaN, which its factor of a total of 0 then decides on."""
+    number = filled_with(start)
+    assert isinstance(start.type, TensorType)
+    kind = np.float32 if start.type.element_type == Float32Type() else np.float64
+    return number is not None and (number == -INFINITY or kind(number) == np.finfo(kind).min)
 
 
 def _tree(op: GenericOp, value: SSAValue, known: dict[SSAValue, Hashable]) -> Hashable:

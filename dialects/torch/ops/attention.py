@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects import dtypes
-from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.diagnostics import NeedsNumber, UnsupportedError
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, op, sample
 
@@ -25,7 +25,8 @@ def _softmax(x: Array) -> Array:
     "float dropout_p=0.0, bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor"
 )
 class ScaledDotProductAttention:
-    """softmax(q k^T * scale + mask) v over [..., L, E], [..., S, E], [..., S, Ev]; scale is 1/sqrt(E)."""
+    """softmax(q k^T * scale + mask) v over [..., L, E], [..., S, E], [..., S, Ev]; scale is 1/sqrt(E). Zeros where a mask
+    leaves no key."""
 
     @staticmethod
     def samples() -> Iterable[Sample]:
@@ -35,6 +36,8 @@ class ScaledDotProductAttention:
         yield sample(q, q, q, None, 0.0, True)
         yield sample(q, k, v, random.standard_normal((3, 5)).astype(np.float32), scale=0.5)
         yield sample(q, k, v, np.arange(15).reshape(3, 5) % 4 < 3)
+        yield sample(q, k, v, np.arange(15).reshape(3, 5) > 6)  # the first query may attend to nothing
+        yield sample(q, k, v, np.where(np.arange(15).reshape(3, 5) > 6, 0, -np.inf).astype(np.float32))
 
     @staticmethod
     def infer(
@@ -54,7 +57,9 @@ class ScaledDotProductAttention:
             scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf).astype(q.dtype)
         if mask is not None:
             scores = np.where(mask, scores, -np.inf) if mask.dtype == np.bool_ else scores + mask
-        return np.asarray(_softmax(scores.astype(q.dtype)) @ v)
+        scores = scores.astype(q.dtype)
+        hidden = (scores == -np.inf).all(-1, keepdims=True)
+        return np.asarray(np.where(hidden, q.dtype.type(0), _softmax(scores)) @ v)
 
     @staticmethod
     def expand(
@@ -72,14 +77,15 @@ class ScaledDotProductAttention:
             scores = b.where(keep, scores, -math.inf)
         if mask is not None:
             scores = b.where(mask, scores, -math.inf) if mask.dtype == dtypes.bool_ else b.add(scores, mask)
-        result: Value = b.matmul(b.softmax(scores, scores.rank - 1, None), v)
+        softmax = "aten::softmax" if mask is None else "aten::_safe_softmax"
+        result: Value = b.matmul(b.call(softmax, scores, scores.rank - 1, None), v)
         return result
 
 
 def _inverse_root(b: TorchBuilder, q: Value) -> Any:
     size = q.sizes[-1]
     if not isinstance(size, int):
-        raise UnsupportedError("aten::scaled_dot_product_attention with an embedding size known at run time only")
+        raise NeedsNumber("aten::scaled_dot_product_attention with an embedding size known at run time only")
     return 1 / math.sqrt(size)
 
 
@@ -114,7 +120,7 @@ def _attend(
 
 def _known(size: Any) -> int:
     if not isinstance(size, int):
-        raise UnsupportedError("attention with a head size known at run time only")
+        raise NeedsNumber("attention with a head size known at run time only")
     return size
 
 

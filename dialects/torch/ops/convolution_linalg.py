@@ -15,7 +15,7 @@ from typing import Any
 
 from xdsl.ir.affine import AffineExpr, AffineMap
 
-from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.diagnostics import NeedsNumber
 from stepwell.dialects.torch.declare import TensorInfo
 from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, project
 from stepwell.dialects.torch.scalar import compute_dtype
@@ -56,7 +56,7 @@ def _transposed(
     """A transposed convolution: by phases, or where the window has gaps, on the image with zeros between neighbours."""
     window = [k for k in weight.sizes[2:] if isinstance(k, int)]
     if len(window) < weight.rank - 2:
-        raise UnsupportedError("a transposed convolution whose window's size is only known at run time")
+        raise NeedsNumber("a transposed convolution whose window's size is only known at run time")
     if any(s > 1 for s in stride) and all(d == 1 for d in dilation):
         return _by_phases(b, out, x, weight, window, stride, padding, extra, groups)
     reach = [d * (k - 1) for d, k in zip(dilation, window, strict=True)]

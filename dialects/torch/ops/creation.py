@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects import dtypes
-from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.diagnostics import NeedsNumber, UnsupportedError
 from stepwell.dialects.dtypes import DType
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, ScalarInfo, TensorInfo, declare, op, sample
@@ -147,7 +147,7 @@ declare(
 
 def _known(value: Any, what: str) -> Any:
     if isinstance(value, ScalarInfo):
-        raise UnsupportedError(f"{what} whose bounds are floats that are only known at run time")
+        raise NeedsNumber(f"{what} whose bounds are floats that are only known at run time")
     return value
 
 

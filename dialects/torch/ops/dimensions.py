@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.diagnostics import NeedsNumber
 from stepwell.dialects.torch.declare import Array, RuntimeFault, TensorInfo, Undecided
 from stepwell.dialects.torch.sizes import Size, bounds
 
@@ -81,10 +81,10 @@ def reduced(x: TensorInfo, dims: Iterable[int], keep: bool) -> tuple[Size, ...]:
 
 
 def known(value: Any, what: str) -> Any:
-    """A number that the rule itself needs. UnsupportedError where it is only known at run time."""
+    """A number that the rule itself needs. NeedsNumber where it is only known at run time."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    raise UnsupportedError(f"{what} that is only known at run time")
+    raise NeedsNumber(f"{what} that is only known at run time")
 
 
 def along(dim: int, key: Any) -> Any:

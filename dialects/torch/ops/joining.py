@@ -9,7 +9,7 @@ import numpy as np
 from xdsl.ir.affine import AffineExpr, AffineMap
 
 from stepwell.dialects import dtypes
-from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.diagnostics import NeedsNumber
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, RuntimeFault, Sample, TensorInfo, Undecided, declare, op, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
@@ -190,7 +190,7 @@ def _pieces(size: Size, piece: Size) -> Parts:
         count = size // piece
         if isinstance(count, int) and count * piece == size:
             return [(n * piece, piece) for n in range(count)]
-        raise UnsupportedError("aten::split of a size that is only known at run time")
+        raise NeedsNumber("aten::split of a size that is only known at run time")
     if piece == 0:
         require(size == 0, f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
         return [(0, 0)]
@@ -238,7 +238,7 @@ def _even(size: Size, count: int) -> Parts:
 
 def _between(size: Size, indices: Sequence[Size]) -> Parts:
     if not isinstance(size, int) or any(not isinstance(i, int) for i in indices):
-        raise UnsupportedError("aten::tensor_split at positions that are only known at run time")
+        raise NeedsNumber("aten::tensor_split at positions that are only known at run time")
     ends = [slice(0, i).indices(size)[1] for i in indices if isinstance(i, int)]
     starts = [0, *ends]
     return [(a, max(z - a, 0)) for a, z in zip(starts, [*ends, size], strict=True)]
@@ -280,7 +280,7 @@ class Unbind:
         d = wrap(dim, x.rank)
         count = x.sizes[d]
         if not isinstance(count, int):
-            raise UnsupportedError("aten::unbind of a size that is only known at run time")
+            raise NeedsNumber("aten::unbind of a size that is only known at run time")
         return [x.with_sizes((*x.sizes[:d], *x.sizes[d + 1 :]))] * count
 
     @staticmethod

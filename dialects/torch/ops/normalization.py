@@ -47,6 +47,13 @@ def _softmax_samples(flag: bool) -> Callable[[], Iterator[Sample]]:
     return make
 
 
+def _safe_softmax_samples() -> Iterator[Sample]:
+    yield from _softmax_samples(False)()
+    hidden = normal(3, 4)
+    hidden[1], hidden[2, :2] = -np.inf, -np.inf
+    yield sample(hidden, 1)
+
+
 def _out(x: TensorInfo, dtype: Any) -> DType:
     """The result's dtype: asked for, or (of _softmax) float32 of float16."""
     if isinstance(dtype, bool):
@@ -79,6 +86,22 @@ def _softmax_lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, dtype
     return b.elementwise(lambda p, q: p * (1 / q), e, total, dtype=out.dtype, compute=wide)
 
 
+def _safe_softmax_reference(x: Array, dim: int, dtype: Any) -> Array:
+    hidden = np.asarray((as_dtype(x, _out(facts(x), dtype)) == -np.inf).reshape(x.shape or (1,)).all(dim, keepdims=True))
+    found = _softmax_reference(x, dim, dtype)
+    return np.where(hidden.reshape((1,) * x.ndim) if not x.ndim else hidden, found.dtype.type(0), found).reshape(x.shape)
+
+
+def _safe_softmax_lower(b: LinalgBuilder, out: TensorInfo, x: Tensor, dim: int, dtype: Any) -> Tensor:
+    wide = dtypes.float32 if out.dtype in (dtypes.float16, dtypes.bfloat16) else out.dtype
+    x, dims = b.cast(b.cast(x, out.dtype), wide), wrap_all([dim], x.rank)
+    # Against the lowest finite number minus infinity is exp(-inf) = 0, also where there is nothing else.
+    top = b.reduce(lambda a, e: a.maximum(e, any_zero=True), float(np.finfo(wide.numpy).min), x, dims, keep=True)
+    e = b.elementwise(lambda p, q: (p - q).math("exp"), x, top, dtype=wide)
+    total = b.reduce(lambda a, e: a + e, 0, e, dims, keep=True)
+    return b.elementwise(lambda p, q: p * q.compare("eq", 0).select(0.0, 1 / q), e, total, dtype=out.dtype, compute=wide)
+
+
 def _log_softmax_reference(x: Array, dim: int, dtype: Any) -> Array:
     out = _out(facts(x), dtype)
     y = as_dtype(x, out).astype(np.float64).reshape(x.shape or (1,))
@@ -104,6 +127,11 @@ for _schema in (
         _schema, infer=_softmax_info, reference=_softmax_reference, lower=_softmax_lower, doc=_SOFTMAX,
         samples=_softmax_samples("bool" in _schema), source=f"{__name__} ({_schema.partition('(')[0]})",
     )  # fmt: skip
+declare(
+    "aten::_safe_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor", infer=_softmax_info,
+    reference=_safe_softmax_reference, lower=_safe_softmax_lower, samples=_safe_softmax_samples, torch_mlir=False,
+    doc="softmax; zeros where all elements are minus infinity, as where a mask leaves nothing to attend to.",
+)  # fmt: skip
 for _schema in (
     "aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor",
     "aten::_log_softmax(Tensor self, int dim, bool half_to_float) -> Tensor",

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from xdsl.ir.affine import AffineExpr, AffineMap
 
 from stepwell.dialects import dtypes
-from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.diagnostics import NeedsNumber
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, TensorInfo, declare, sample
 from stepwell.dialects.torch.linalg_builder import PARALLEL, REDUCTION, LinalgBuilder, Tensor, project
@@ -311,7 +311,7 @@ def _ranges(size: Size, count: Size) -> list[tuple[Size, Size]]:
     if isinstance(count, int) and count == 1:
         return [(0, size)]
     if not isinstance(count, int):
-        raise UnsupportedError("an adaptive pooling to a size that is only known at run time")
+        raise NeedsNumber("an adaptive pooling to a size that is only known at run time")
     return [(o * size // count, ceil_divide((o + 1) * size, count)) for o in range(count)]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects import dtypes
-from stepwell.dialects.diagnostics import UnsupportedError
+from stepwell.dialects.diagnostics import NeedsNumber, UnsupportedError
 from stepwell.dialects.torch.builder import TorchBuilder, Value
 from stepwell.dialects.torch.declare import Array, Sample, TensorInfo, declare, op, sample
 from stepwell.dialects.torch.linalg_builder import LinalgBuilder, Tensor
@@ -42,7 +42,7 @@ def _wanted(x: TensorInfo, rank: int, sizes: Sequence[Size] | None, factors: Seq
         elif factor == int(factor):
             result.append(size * int(factor))
         else:
-            raise UnsupportedError(f"upsampling by {factor} a size that is only known at run time")
+            raise NeedsNumber(f"upsampling by {factor} a size that is only known at run time")
     return result
 
 

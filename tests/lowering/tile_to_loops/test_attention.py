@@ -322,3 +322,17 @@ def test_one_query_is_no_reason_for_lanes_along_queries(target: Target) -> None:
 
 def test_gpus_have_kernels_for_the_steps() -> None:
     assert "attention" not in templates(tile_level(plain, operands((1, 2, 64, 16), 64), device().target()))
+
+
+@pytest.mark.parametrize("keys", [5, 700])
+def test_queries_that_a_mask_leaves_nothing_are_zero(keys: int) -> None:
+    """They were NaN, as a softmax of minus infinities is."""
+    q, k, v = operands((1, 2, 20, 64), keys)
+    mask = np.random.default_rng(5).random((20, keys)) > 0.4
+    mask[[1, 19]], mask[2, : keys // 2] = False, False
+    for given in (mask, np.where(mask, 0, -np.inf).astype(np.float32)):
+        found = masked(q, k, v, given)
+        assert "@attention" in str(masked.stage("tile"))
+        assert not found[:, :, [1, 19]].any()
+        kept = mask.any(1)
+        np.testing.assert_allclose(found[:, :, kept], attended(q, k, v, mask)[:, :, kept], rtol=1e-4, atol=1e-5)
